@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Brings a Debian/Ubuntu machine to the state that the project needs: packages, virtual environment, eBPF object.
+# Usage: setup.sh [setup|bench]   A second run finds nothing to do.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+what=${1:-setup}
+venv=${VENV:-.venv}
+
+packages() { # the packages of section [$1]
+    awk -v want="[$1]" '/^\[/ { on = ($0 == want); next } on && NF && $1 !~ /^#/ { print $1 }' .setup/debian-packages.txt
+}
+
+install_packages() {
+    local missing=()
+    local have
+    have=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' 2>/dev/null | awk '$1 == "ii" { print $2 }')
+    for name in $(packages "$1"); do
+        grep -qx -- "$name" <<<"$have" || missing+=("$name")
+    done
+    [ ${#missing[@]} -eq 0 ] && return
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "setup: these Debian packages are missing and only root can install them: ${missing[*]}" >&2
+        exit 1
+    fi
+    echo "setup: installing ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+install_locked() { # lock file, stamp name
+    local stamp="$venv/.$2-stamp" want
+    want=$(cat "$1" pyproject.toml | sha256sum; "$venv/bin/python" -V)
+    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] && return
+    echo "setup: installing the Python packages of $1"
+    "$venv/bin/pip" install -q --disable-pip-version-check --require-hashes -r "$1"
+    [ "$2" = setup ] && "$venv/bin/pip" install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+    printf '%s' "$want" >"$stamp"
+}
+
+install_packages setup
+[ "$what" = bench ] && install_packages bench
+if [ ! -x "$venv/bin/python" ]; then
+    echo "setup: creating $venv"
+    "${PYTHON:-python3}" -m venv "$venv"
+fi
+install_locked .setup/requirements.lock setup
+[ "$what" = bench ] && install_locked .setup/bench.lock bench
+"$venv/bin/python" -P -m bpf.build --quiet

@@ -1,0 +1,34 @@
+# One list of everyday commands. `make help` explains them.
+VENV ?= .venv
+PY := $(VENV)/bin/python
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test bench bpf clean lock
+
+help: ## What each target does
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing: Debian packages, virtual environment, eBPF object
+	@VENV=$(VENV) .setup/setup.sh setup
+
+demo: setup ## Real policies on real traffic, ending in a table (KEEP=1 leaves the lab running)
+	@$(VENV)/bin/penstock lab demo $(if $(KEEP),--keep)
+
+test: setup ## Lint, type-check and run every test (root for the kernel and lab tiers)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(PY) -m pytest $(ARGS)
+
+bench: ## Benchmarks side by side with their peers (ONLY=http1 for one of them)
+	@VENV=$(VENV) .setup/setup.sh bench
+	$(PY) -m benchmarks $(ONLY)
+
+bpf: setup ## Compile the eBPF object anew
+	$(PY) -m bpf.build --force
+
+lock: setup ## Write the lock files anew from pyproject.toml (needs the network)
+	@VENV=$(VENV) .setup/lock.sh
+
+clean: ## Remove the virtual environment and everything built
+	rm -rf $(VENV) bpf/*.bpf.o benchmarks/out .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,456 @@
+"""One HTTP/1 connection as a filter: requests are judged, responses framed, refusals answered in order.
+
+    client ──▶ client_data() ──▶ bytes for the server      (and `answer`: bytes for the client)
+    client ◀── server_data() ◀── server                    (refusals follow in their place)
+
+`_owed` is the order of answers: one entry for each request that has not been answered in full, forwarded ones and
+refused ones alike. A refusal whose turn has come is sent; one that stands behind a forwarded request waits for it.
+
+Heads repeat, so the filter remembers whole heads with their ruling (in the judge's memo, because the ruling is the
+judge's) and response heads with their framing: the steady state of a connection is two dictionary lookups. What is
+remembered is the outcome of the strict parse of those very bytes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+
+from parsers.errors import ParseError
+from parsers.http1.chunked import ChunkedBody
+from parsers.http1.heads import HeadBuffer
+from parsers.http1.judging import Exchange, Http1Shared, Judge, Judged
+from parsers.http1.refusal import error_response
+from parsers.http1.request import CHUNKED, check_unfinished_request, parse_request_untrusted
+from parsers.http1.response import UNTIL_CLOSE, ResponseHead, check_unfinished_response, parse_response_untrusted
+
+
+class End(Enum):
+    """How a connection ends. CLOSE: after what was written. ABORT: by reset, because a message is cut off."""
+
+    CLOSE = "close"
+    ABORT = "abort"
+
+
+class _Client(Enum):
+    HEAD = "head"
+    BODY = "body"
+    CHUNKS = "chunks"
+    UPGRADING = "upgrading"
+    ENDED = "ended"
+    TUNNEL = "tunnel"
+
+
+class _Server(Enum):
+    HEAD = "head"
+    BODY = "body"
+    CHUNKS = "chunks"
+    UNTIL_CLOSE = "until close"
+    TUNNEL = "tunnel"
+
+
+class _Owed:
+    """An answer that is due: the server's to `judged`, or our `answer`; after one that closes nothing follows."""
+
+    __slots__ = ("answer", "closes", "judged", "started")
+
+    def __init__(self, judged: Judged | None, started: int, answer: bytes = b"", closes: bool = False) -> None:
+        self.judged = judged
+        self.started = started
+        self.answer = answer
+        self.closes = closes
+
+
+class Http1Filter:
+    """The filter of one connection. Set `judge` to another at any time: the next request meets it.
+
+    After each call look at `answer` (bytes for the client: take and clear them), `end` and `failure` (why it
+    ends, in words). Times are the caller's, in ns, and only handed through.
+    """
+
+    __slots__ = (
+        "_body_left",
+        "_chunks",
+        "_client",
+        "_discard_left",
+        "_head",
+        "_informational",
+        "_is_last",
+        "_owed",
+        "_passing",
+        "_response_chunks",
+        "_response_head",
+        "_response_left",
+        "_server",
+        "_shared",
+        "_skipped",
+        "_tag",
+        "answer",
+        "end",
+        "failure",
+        "judge",
+    )
+
+    def __init__(self, judge: Judge, shared: Http1Shared, tag: object = None) -> None:
+        self.judge = judge
+        self.answer = b""
+        self.end: End | None = None
+        self.failure = ""
+        self._shared = shared
+        self._tag = tag
+        self._owed: deque[_Owed] = deque()
+        self._client = _Client.HEAD
+        self._head = HeadBuffer(check_unfinished_request, shared.limits)
+        self._skipped = 0
+        self._is_last = False
+        self._passing = True
+        self._body_left = 0
+        self._discard_left = 0
+        self._chunks: ChunkedBody | None = None
+        self._server = _Server.HEAD
+        self._response_head = HeadBuffer(check_unfinished_response, shared.limits)
+        self._response_left = 0
+        self._response_chunks: ChunkedBody | None = None
+        self._informational = 0
+
+    def __repr__(self) -> str:
+        return f"Http1Filter(client {self._client.value}, server {self._server.value}, {len(self._owed)} owed)"
+
+    @property
+    def is_idle(self) -> bool:
+        """Between messages: nothing begun, nothing owed."""
+        return not self._owed and self._client is _Client.HEAD and not self._head
+
+    @property
+    def unfinished_head(self) -> int:
+        """A number that names the request head which has begun and is not complete; 0 if there is none."""
+        return self._head.serial if self._head else 0
+
+    @property
+    def is_tunnel(self) -> bool:
+        return self._server is _Server.TUNNEL
+
+    # -- from the client -------------------------------------------------------------------------------------------
+
+    def client_data(self, data: bytes, now: int) -> bytes:
+        """Bytes from the client → bytes for the server."""
+        if self._client is _Client.HEAD and not self._head and not self._skipped:
+            judged = self.judge.memo.get(data)
+            if judged is not None and judged.is_plain and len(self._owed) < self._shared.limits.pipelined_requests:
+                self._owed.append(_Owed(judged, now))
+                return data
+        out: list[bytes] = []
+        try:
+            self._feed_client(data, out, now)
+        except ParseError as error:
+            self._refuse_bytes(error, now)
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def _feed_client(self, data: bytes, out: list[bytes], now: int) -> None:
+        at = 0
+        while at < len(data):
+            match self._client:
+                case _Client.HEAD:
+                    at = self._feed_request_head(data, at, out, now)
+                case _Client.BODY:
+                    end = min(at + self._body_left, len(data))
+                    self._body_left -= end - at
+                    self._pass_body(data[at:end], out)
+                    at = end
+                    if self._body_left == 0:
+                        self._end_request()
+                case _Client.CHUNKS:
+                    assert self._chunks is not None
+                    at, piece = self._chunks.feed(data, at)
+                    self._pass_body(piece, out)
+                    if self._chunks.is_done:
+                        self._end_request()
+                case _Client.UPGRADING:
+                    raise ParseError("bytes came before the server agreed to the upgrade")
+                case _Client.TUNNEL:
+                    out.append(data[at:])
+                    return
+                case _Client.ENDED:
+                    return
+
+    def _feed_request_head(self, data: bytes, at: int, out: list[bytes], now: int) -> int:
+        if not self._head and self._skipped < 2 and (self._skipped or data[at] in b"\r\n"):
+            return self._skip_empty_line(data, at)
+        raw, at = self._head.take(data, at)
+        if raw is None:
+            return at
+        self._skipped = 0
+        if len(self._owed) >= self._shared.limits.pipelined_requests:
+            raise ParseError("too many requests wait for their answer", 429)
+        judged = self.judge.memo.get(raw) or self._judge(raw)
+        if judged.ruling.permit:
+            self._forward(judged, out, now)
+        else:
+            self._refuse(judged, now)
+        return at
+
+    def _skip_empty_line(self, data: bytes, at: int) -> int:
+        """RFC 9112 §2.2: one empty line in front of a request is ignored (and not passed on)."""
+        if data[at] != b"\r\n"[self._skipped]:
+            raise ParseError("a line does not end in CRLF")
+        self._skipped += 1
+        return at + 1
+
+    def _judge(self, raw: bytes) -> Judged:
+        limits = self._shared.limits
+        head = parse_request_untrusted(raw, limits)
+        judged = Judged(head, raw, self.judge.rule(head.facts))
+        if len(raw) <= limits.memo_head_bytes:
+            memo = self.judge.memo
+            if len(memo) >= limits.memo_entries:
+                memo.clear()
+            memo[raw] = judged
+        return judged
+
+    def _forward(self, judged: Judged, out: list[bytes], now: int) -> None:
+        out.append(judged.forward)
+        self._owed.append(_Owed(judged, now))
+        self._begin_body(judged, passing=True)
+        if judged.head.upgrade:
+            self._client = _Client.UPGRADING
+
+    def _refuse(self, judged: Judged, now: int) -> None:
+        """Answer in the server's place. A body that may follow is read over, up to a bound."""
+        head = judged.head
+        # With Expect the client may send the body or not (RFC 9110 §10.1.1): only the end of the connection is clear.
+        closes = head.close or head.expects_continue or head.length > self._shared.limits.discarded_body_bytes
+        self._shared.exchanges.append(Exchange(self._tag, judged, now, now, judged.ruling.status))
+        self._answer(_Owed(judged, now, judged.refusal(close=closes), closes))
+        if closes:
+            self._client = _Client.ENDED
+        else:
+            self._begin_body(judged, passing=False)
+
+    def _begin_body(self, judged: Judged, *, passing: bool) -> None:
+        self._is_last = judged.head.close
+        self._passing = passing
+        length = judged.head.length
+        if length == CHUNKED:
+            self._client = _Client.CHUNKS
+            self._chunks = ChunkedBody(self._shared.limits, keep_trailers=False)
+            self._discard_left = self._shared.limits.discarded_body_bytes
+        elif length:
+            self._client = _Client.BODY
+            self._body_left = self._discard_left = length
+        else:
+            self._end_request()
+
+    def _pass_body(self, piece: bytes, out: list[bytes]) -> None:
+        if self._passing:
+            out.append(piece)
+            return
+        self._discard_left -= len(piece)
+        if self._discard_left < 0:
+            self._answer(_Owed(None, 0, b"", closes=True))
+            self._client = _Client.ENDED
+
+    def _end_request(self) -> None:
+        if self._client is not _Client.ENDED:
+            self._client = _Client.ENDED if self._is_last else _Client.HEAD
+
+    def _refuse_bytes(self, error: ParseError, now: int) -> None:
+        """The client's bytes do not parse: answer behind what is owed, then end. The rest is not looked at.
+
+        In the middle of a body there is nothing to answer to: the server must see a broken request, not a whole one.
+        """
+        self.failure = error.reason
+        in_body = self._client in (_Client.BODY, _Client.CHUNKS) and self._passing
+        self._client = _Client.ENDED
+        if in_body:
+            self.end = End.ABORT
+            return
+        answer = error_response(error.status)
+        self._answer(_Owed(None, now, answer, closes=True))
+
+    def _answer(self, owed: _Owed) -> None:
+        """Send an answer of ours, or queue it behind what earlier requests still owe."""
+        if self._owed:
+            self._owed.append(owed)
+            return
+        self.answer += owed.answer
+        if owed.closes:
+            self.end = End.CLOSE
+
+    def client_eof(self) -> None:
+        """The client will send no more. A request cut off must not reach the server as a whole one."""
+        if self._client in (_Client.BODY, _Client.CHUNKS) and self._passing:
+            self.failure = "the client stopped in the middle of a request"
+            self.end = End.ABORT
+        elif self._client is not _Client.TUNNEL:
+            self._client = _Client.ENDED
+            if not self._owed:
+                self.end = End.CLOSE
+
+    def finish(self, now: int) -> None:
+        """The connection is over: record the requests that went unanswered, with status 0."""
+        for owed in self._owed:
+            if owed.judged is not None and owed.judged.ruling.permit:
+                self._shared.exchanges.append(Exchange(self._tag, owed.judged, owed.started, now, 0))
+        self._owed.clear()
+
+    # -- from the server -------------------------------------------------------------------------------------------
+
+    def server_data(self, data: bytes, now: int) -> bytes:
+        """Bytes from the server → bytes for the client."""
+        if self._server is _Server.BODY and len(data) < self._response_left:
+            self._response_left -= len(data)
+            return data
+        if self._server is _Server.HEAD and not self._response_head and len(self._owed) == 1:
+            end = data.find(b"\r\n\r\n") + 4
+            head = self._shared.response_heads.get(data[:end])
+            if head is not None and head.length == len(data) - end and not head.is_bodiless:
+                owed = self._owed[0]
+                if owed.judged is not None and owed.judged.is_plain and not owed.judged.is_head:
+                    self._owed.popleft()
+                    self._shared.exchanges.append(Exchange(self._tag, owed.judged, owed.started, now, head.status))
+                    return data
+        out: list[bytes] = []
+        try:
+            self._feed_server(data, out, now)
+        except ParseError as error:
+            self._fail_server(error, out)
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def _feed_server(self, data: bytes, out: list[bytes], now: int) -> None:
+        at = 0
+        while at < len(data) and self.end is None:
+            match self._server:
+                case _Server.HEAD:
+                    at = self._feed_response_head(data, at, out, now)
+                case _Server.BODY:
+                    end = min(at + self._response_left, len(data))
+                    self._response_left -= end - at
+                    out.append(data[at:end])
+                    at = end
+                    if self._response_left == 0:
+                        self._end_response(out)
+                case _Server.CHUNKS:
+                    assert self._response_chunks is not None
+                    at, piece = self._response_chunks.feed(data, at)
+                    out.append(piece)
+                    if self._response_chunks.is_done:
+                        self._end_response(out)
+                case _Server.UNTIL_CLOSE | _Server.TUNNEL:
+                    out.append(data[at:])
+                    return
+
+    def _feed_response_head(self, data: bytes, at: int, out: list[bytes], now: int) -> int:
+        if not self._owed:
+            raise ParseError("the server sent bytes that no request asked for", 502)
+        raw, at = self._response_head.take(data, at)
+        if raw is None:
+            return at
+        head = self._response(raw)
+        owed = self._owed[0]
+        assert owed.judged is not None, "refusals are sent as soon as their turn comes"
+        out.append(raw)
+        if head.status < 200 and head.status != 101:
+            self._informational += 1
+            if self._informational > self._shared.limits.informational_responses:
+                raise ParseError("the server sent too many informational responses", 502)
+            return at
+        self._informational = 0
+        if head.status == 101 and not owed.judged.head.upgrade:
+            out.pop()
+            raise ParseError("the server switched protocols without being asked", 502)
+        self._shared.exchanges.append(Exchange(self._tag, owed.judged, owed.started, now, head.status))
+        self._begin_response(head, owed.judged, out)
+        return at
+
+    def _response(self, raw: bytes) -> ResponseHead:
+        limits = self._shared.limits
+        known = self._shared.response_heads
+        head = known.get(raw)
+        if head is None:
+            head = parse_response_untrusted(raw, limits)
+            if len(raw) <= limits.memo_head_bytes:
+                if len(known) >= limits.memo_entries:
+                    known.clear()
+                known[raw] = head
+        return head
+
+    def _begin_response(self, head: ResponseHead, judged: Judged, out: list[bytes]) -> None:
+        if head.status == 101:
+            self._owed.popleft()
+            self._client = _Client.TUNNEL
+            self._server = _Server.TUNNEL
+            return
+        if self._client is _Client.UPGRADING and len(self._owed) == 1:
+            self._end_request_after_upgrade()
+        length = 0 if judged.is_head or head.is_bodiless else head.length
+        if length == CHUNKED:
+            self._server = _Server.CHUNKS
+            self._response_chunks = ChunkedBody(self._shared.limits, keep_trailers=True)
+        elif length == UNTIL_CLOSE:
+            self._server = _Server.UNTIL_CLOSE
+        elif length:
+            self._server = _Server.BODY
+            self._response_left = length
+        else:
+            self._end_response(out)
+
+    def _end_request_after_upgrade(self) -> None:
+        """The server stayed with HTTP: so does the client."""
+        self._client = _Client.HEAD
+        self._end_request()
+
+    def _end_response(self, out: list[bytes]) -> None:
+        """An answer is complete: those of ours that waited for it follow."""
+        self._server = _Server.HEAD
+        self._owed.popleft()
+        while self._owed and (self._owed[0].judged is None or not self._owed[0].judged.ruling.permit):
+            owed = self._owed.popleft()
+            out.append(owed.answer)
+            if owed.closes:
+                self.end = End.CLOSE
+                return
+        if not self._owed and self._client is _Client.ENDED and not self._is_last:
+            self.end = End.CLOSE
+
+    def _fail_server(self, error: ParseError, out: list[bytes]) -> None:
+        """The server's bytes do not parse: a 502 if the client has seen none of this answer, else a reset.
+
+        Surplus bytes behind a complete answer end the connection; the client got all it asked for.
+        """
+        self.failure = error.reason
+        self._client = _Client.ENDED
+        if self._server is not _Server.HEAD or self._informational:
+            self.end = End.ABORT
+        else:
+            if self._owed:
+                out.append(error_response(error.status))
+            self.end = End.CLOSE
+
+    def server_unreachable(self, reason: str, now: int) -> None:
+        """There is no connection to the server: 503 for the first request that waits for it, then the end."""
+        self.failure = reason
+        self._client = _Client.ENDED
+        self.end = End.CLOSE
+        if not self._owed:
+            return
+        judged = self._owed.popleft().judged
+        assert judged is not None, "refusals are sent as soon as their turn comes"
+        self._shared.exchanges.append(Exchange(self._tag, judged, now, now, 503))
+        self.answer += error_response(503, is_head=judged.is_head)
+
+    def time_out(self) -> None:
+        """The client takes too long over a request head: 408 behind what is owed, then the end."""
+        self._refuse_bytes(ParseError("the request head did not arrive in time", 408), 0)
+
+    def server_eof(self) -> None:
+        """The server will send no more. An answer cut off must not look complete."""
+        if self._server in (_Server.BODY, _Server.CHUNKS) or self._response_head:
+            self.failure = "the server stopped in the middle of a response"
+            self.end = End.ABORT
+            return
+        if self._server is _Server.UNTIL_CLOSE:
+            out: list[bytes] = []
+            self._end_response(out)
+            self.answer += b"".join(out)
+        if self._server is not _Server.TUNNEL:
+            self.end = End.CLOSE

@@ -1,0 +1,188 @@
+"""A request head: strict parse, framing of its body, and the bytes that go on.
+
+A head goes on verbatim when it is in canonical form already. Otherwise it is rebuilt from what was parsed and
+judged, so that the server can not read anything else into it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from parsers.errors import ParseError
+from parsers.facts import HttpRequest
+from parsers.http1 import grammar
+from parsers.http1.target import check_authority, split_target
+from parsers.limits import Http1Limits
+
+CHUNKED = -1
+"""Length of a body in chunks."""
+
+_FRAMING = frozenset((b"content-length", b"transfer-encoding", b"host"))
+
+_OVERRIDES = frozenset(
+    (b"x-original-url", b"x-rewrite-url", b"x-http-method-override", b"x-http-method", b"x-method-override")
+)
+"""Headers that make some servers act on another method or path than the judged one: never forwarded."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """A parsed request head.
+
+    `length` is the body's length in bytes, or CHUNKED. `forward` is what the server gets instead of the bytes as
+    they came, or None for those. `close`: no request may follow. `expects_continue`: the body waits for a 100.
+    `upgrade`: asks for a WebSocket.
+    """
+
+    facts: HttpRequest
+    version: str
+    length: int
+    close: bool
+    expects_continue: bool
+    upgrade: bool
+    forward: bytes | None
+
+
+def parse_request_untrusted(head: bytes, limits: Http1Limits) -> RequestHead:
+    """The meaning of `head`, which ends in its first empty line. Raises ParseError."""
+    match = grammar.REQUEST_HEAD.fullmatch(head)
+    if match is None:
+        raise _why_malformed(head, limits)
+    method, target, minor, block = match.groups()
+    if len(method) + len(target) > limits.request_line_bytes:
+        raise ParseError("the request line is too long", 414)
+    fields = grammar.fields_of(block)
+    if len(fields) > limits.header_count:
+        raise ParseError("the request has too many headers", 431)
+    framing = _Framing(fields, minor == b"1")
+    if method == b"CONNECT":
+        # A tunnel carries what no rule can see; judging CONNECT by its authority is a feature of its own.
+        raise ParseError("CONNECT is not supported on a port with HTTP rules", 501)
+    path, authority = split_target(method, target)
+    host = framing.host if authority is None else authority
+    forward = None
+    if path != target or framing.dropped or (authority is not None and authority != framing.host):
+        forward = _rebuilt(method, path, host, minor, block, framing.dropped)
+    return RequestHead(
+        facts=HttpRequest(method, path, host, tuple(f for f in fields if f[0] not in framing.dropped)),
+        version="HTTP/1." + minor.decode(),
+        length=framing.length,
+        close=framing.close,
+        expects_continue=framing.expects_continue,
+        upgrade=framing.upgrade,
+        forward=forward,
+    )
+
+
+class _Framing:
+    """What the headers say of body, host and connection; every doubt is a ParseError (RFC 9112 §6)."""
+
+    __slots__ = ("close", "dropped", "expects_continue", "host", "length", "upgrade")
+
+    def __init__(self, fields: list[tuple[bytes, bytes]], is_http11: bool) -> None:
+        self.length = 0
+        self.host = b""
+        self.close = not is_http11
+        self.expects_continue = False
+        self.upgrade = False
+        self.dropped: frozenset[bytes] = frozenset()
+        seen: set[bytes] = set()
+        connection: list[bytes] = []
+        for name, value in fields:
+            if name in _FRAMING:
+                if name in seen:
+                    raise ParseError(f"the header {name.decode()} is there twice")
+                seen.add(name)
+                self._framing_field(name, value, is_http11)
+            elif name == b"connection":
+                connection += grammar.list_of(value)
+            elif name == b"expect":
+                self._expect(value)
+            elif name == b"upgrade":
+                seen.add(name)
+                self.upgrade = value.lower() == b"websocket"
+            elif name in _OVERRIDES:
+                self.dropped |= {name}
+            elif b"_" in name and name.replace(b"_", b"-") in _FRAMING:
+                raise ParseError("a header imitates one that frames the message")
+        if b"content-length" in seen and b"transfer-encoding" in seen:
+            raise ParseError("the request has both a length and a transfer coding")
+        if is_http11 and b"host" not in seen:
+            raise ParseError("the request names no host")
+        self._connection(connection, is_http11, b"upgrade" in seen)
+
+    def _framing_field(self, name: bytes, value: bytes, is_http11: bool) -> None:
+        if name == b"host":
+            if value or is_http11:
+                check_authority(value)
+            self.host = value
+        elif name == b"content-length":
+            if grammar.DIGITS.fullmatch(value) is None:
+                raise ParseError("the length of the body is not a plain number")
+            self.length = int(value)
+        else:
+            if value.lower() != b"chunked" or not is_http11:
+                raise ParseError("the transfer coding is not plain chunked of HTTP/1.1")
+            self.length = CHUNKED
+
+    def _expect(self, value: bytes) -> None:
+        if value.lower() != b"100-continue":
+            raise ParseError("the expectation is not 100-continue", 417)
+        self.expects_continue = True
+
+    def _connection(self, options: list[bytes], is_http11: bool, has_upgrade: bool) -> None:
+        if not _FRAMING.isdisjoint(options):
+            raise ParseError("the header connection names one that frames the message")
+        if b"close" in options:
+            self.close = True
+        elif b"keep-alive" in options:
+            self.close = False
+        if self.upgrade and (b"upgrade" not in options or not is_http11):
+            self.upgrade = False
+        if (has_upgrade or b"http2-settings" in options) and not self.upgrade:
+            # RFC 9110 §7.8: a server may ignore Upgrade. Dropping it keeps HTTP/1.1, which is what was judged.
+            self.dropped |= {b"upgrade", b"http2-settings", b"connection"}
+
+
+def _rebuilt(method: bytes, path: bytes, host: bytes, minor: bytes, block: bytes, dropped: frozenset[bytes]) -> bytes:
+    """The canonical head: request line, the judged host first, every other header as it came."""
+    lines = [b"%b %b HTTP/1.%b\r\n" % (method, path, minor)]
+    if host:
+        lines.append(b"Host: %b\r\n" % host)
+    for line in block.splitlines(keepends=True):
+        name = line.partition(b":")[0].lower()
+        if name == b"connection" and name in dropped:
+            kept = [o for o in grammar.list_of(line.partition(b":")[2].strip()) if o in (b"close", b"keep-alive")]
+            if kept:
+                lines.append(b"Connection: %b\r\n" % b", ".join(kept))
+        elif name != b"host" and name not in dropped:
+            lines.append(line)
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def _why_malformed(head: bytes, limits: Http1Limits) -> ParseError:
+    if grammar.VERSION_OF_LINE.match(head):
+        return ParseError("the HTTP version is not 1.0 or 1.1", 505)
+    if len(head.partition(b"\r\n")[0]) > limits.request_line_bytes:
+        return ParseError("the request line is too long", 414)
+    return ParseError("the request head is malformed")
+
+
+def check_unfinished_request(head: bytearray, new: int, limits: Http1Limits) -> None:
+    """Refuse the start of a head that no further bytes can make valid, so that it is not waited for.
+
+    Bytes before index `new` have been looked at before.
+    """
+    if len(head) > limits.head_bytes:
+        raise ParseError("the request head is too large", 431)
+    line_end = head.find(b"\r\n")
+    if line_end < 0:
+        if len(head) > limits.request_line_bytes:
+            raise ParseError("the request line is too long", 414)
+        if grammar.REQUEST_LINE_START.fullmatch(head) is None:
+            raise ParseError("these bytes are not the start of an HTTP/1 request")
+    if grammar.BARE_LF.search(head, max(0, new - 1)):
+        raise ParseError("a line does not end in CRLF")
+    if head.startswith(b"PRI * HTTP/2.0"):
+        raise ParseError("HTTP/2 is not spoken on this port", 505)

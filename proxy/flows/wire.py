@@ -1,0 +1,77 @@
+"""What a worker tells the agent: batches of facts, msgpack-encoded arrays.
+
+A worker reads hostile bytes, so the agent decodes with a fixed schema and never unpickles. One `Batch` is sent
+every flush interval; a worker that produces more than a batch may hold drops the oldest and counts them in `lost`:
+observing never slows traffic. Counters are exact whatever is lost.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Connection(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A redirected connection, told once, before the first exchange that refers to it.
+
+    Addresses are text; endpoints are 0 where that side is not on this node.
+    """
+
+    id: int
+    client: str
+    client_port: int
+    server: str
+    server_port: int
+    source_endpoint: int
+    destination_endpoint: int
+    source_identity: int
+    destination_identity: int
+
+
+class Exchange(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One HTTP request and, where there was one, the head of its response.
+
+    `verdict` is a `proxy.flows.model.Verdict` number. `direction` is the one that decided (0 ingress, 1 egress).
+    `status` 0: the connection ended before a response. `rule` is the origin id of the deciding rule, 0 = none
+    (default deny, or no enforcement). `reason` says why a request was refused, in words; empty otherwise.
+    """
+
+    connection: int
+    time_ns: int
+    verdict: int
+    direction: int
+    method: bytes
+    target: bytes
+    host: bytes
+    version: str
+    status: int
+    latency_ns: int
+    rule: int
+    revision: int
+    reason: str
+
+
+class Failure(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A connection that ended for a reason of its own: bytes that do not parse, permission gone, no upstream."""
+
+    connection: int
+    time_ns: int
+    verdict: int
+    direction: int
+    reason: str
+    detail: str
+
+
+class Batch(msgspec.Struct, array_like=True, frozen=True):
+    """`counters` are deltas since the last batch, by the names of `proxy.worker.counters`."""
+
+    worker: int
+    connections: list[Connection]
+    closed: list[int]
+    exchanges: list[Exchange]
+    failures: list[Failure]
+    lost: int
+    counters: dict[str, int]
+
+
+ENCODER = msgspec.msgpack.Encoder()
+DECODER = msgspec.msgpack.Decoder(Batch)
