@@ -37,7 +37,8 @@ class Protocol(IntEnum):
 class Origin:
     """Where a rule stands. `rule` reads like `ingress[0]`; `line` is 1-based, in `file`.
 
-    Rules that Penstock adds by itself (host access, default allow) have `kind` "Penstock" and no file.
+    Rules that Penstock adds by itself (host access, default allow) have `kind` "Penstock" and no file. `log` is the
+    text that the policy wants in flow records (`log.value`).
     """
 
     id: int
@@ -47,6 +48,7 @@ class Origin:
     rule: str
     file: str = ""
     line: int = 0
+    log: str = ""
 
 
 @dataclass(frozen=True, slots=True)

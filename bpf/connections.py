@@ -1,0 +1,75 @@
+"""Reads `proxy_conns`: what the kernel knew about a connection when it handed it to the proxy.
+
+Workers use this on a descriptor inherited from the agent; one system call per accepted connection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag
+from ipaddress import ip_address
+from socket import IPPROTO_TCP, AddressFamily
+from typing import Final
+
+from bpf.addresses import pack_address
+from bpf.maps import BpfMap
+from bpf.structs import Connection, Tuple, address_bytes, port_bytes
+
+
+class Redirected(IntFlag):
+    """Whose rules asked for the proxy."""
+
+    INGRESS = 1  # the destination's
+    EGRESS = 2  # the source's
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFacts:
+    """Endpoints are 0 where that side is not on this node. `ifindex` is where the connection was seen."""
+
+    source_endpoint: int
+    destination_endpoint: int
+    source_identity: int
+    destination_identity: int
+    flags: Redirected
+    ifindex: int
+
+
+_FAMILIES: Final = (AddressFamily.AF_INET, AddressFamily.AF_INET6)
+
+
+def connection_key(source: tuple[str, int], destination: tuple[str, int], protocol: int = IPPROTO_TCP) -> Tuple:
+    """The tuple as its first packet carried it. Link-local addresses lose their scope."""
+    return Tuple(
+        source=address_bytes(pack_address(ip_address(source[0].partition("%")[0]))),
+        destination=address_bytes(pack_address(ip_address(destination[0].partition("%")[0]))),
+        source_port=port_bytes(source[1]),
+        destination_port=port_bytes(destination[1]),
+        protocol=protocol,
+    )
+
+
+class ConnectionTable:
+    """`proxy_conns` by descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self._map = BpfMap("proxy_conns", fd, Tuple, Connection)
+
+    def lookup(self, family: int, client: tuple[str, int], server: tuple[str, int]) -> ConnectionFacts | None:
+        """Facts of the connection that `client` opened to `server` (the accepted socket's peer and own address).
+
+        None: the kernel redirected no such connection, so whoever it is came another way and must be refused.
+        """
+        if family not in _FAMILIES:
+            return None
+        found = self._map.get(connection_key(client, server))
+        if found is None:
+            return None
+        return ConnectionFacts(
+            source_endpoint=found.source_endpoint,
+            destination_endpoint=found.destination_endpoint,
+            source_identity=found.source_identity,
+            destination_identity=found.destination_identity,
+            flags=Redirected(found.flags),
+            ifindex=found.ifindex,
+        )

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* What the kernel programs and userspace agree on: keys, values, events, reasons, marks.
+ * bpf/structs.py mirrors every struct; the loader compares the two through the object's BTF.
+ */
+#ifndef PENSTOCK_H
+#define PENSTOCK_H
+
+#include <linux/types.h>
+
+/* An address of either family; IPv4 as ::ffff:a.b.c.d, so that one map serves both. Network byte order. */
+struct address {
+	__be32 word[4];
+};
+
+struct tuple {
+	struct address source;
+	struct address destination;
+	__be16 source_port; /* ICMP echo: the identifier, in both places */
+	__be16 destination_port;
+	__u8 protocol;
+	__u8 pad[3];
+};
+
+/* endpoints: address -> who lives there on this node */
+enum endpoint_flag {
+	ENDPOINT_ENFORCE_INGRESS = 1,
+	ENDPOINT_ENFORCE_EGRESS = 2,
+	ENDPOINT_AUDIT = 4,
+};
+
+struct endpoint {
+	__u32 id;
+	__u32 identity;
+	__u32 policy_id;
+	__u32 ifindex; /* the node's end of its veth; 0 while that is missing */
+	__u32 flags;
+};
+
+/* ipcache: longest prefix -> identity */
+struct ipcache_key {
+	__u32 prefix; /* bits; IPv4 counts from 96 */
+	struct address address;
+};
+
+/* policy: policy id -> trie of these. Identity and direction are always exact; then protocol, then bits of the port. */
+struct policy_key {
+	__u32 prefix; /* 40 any protocol, 48 any port, 64 one port */
+	__u32 identity; /* 0 = any */
+	__u8 direction;
+	__u8 protocol;
+	__be16 port; /* ICMP: the type */
+};
+
+enum direction {
+	INGRESS = 0,
+	EGRESS = 1,
+};
+
+enum policy_verdict {
+	POLICY_ALLOW = 1,
+	POLICY_REDIRECT = 2,
+	POLICY_DENY = 3,
+};
+
+struct policy_value {
+	__u32 rule;
+	__u8 verdict; /* the strongest of all entries that cover this one */
+	__u8 prefix; /* its own key's, to tell which of two matches is the narrower */
+	__u8 pad[2];
+};
+
+/* ct: ordered tuple -> flow. "low" is the side with the smaller (address, port), the key's source. */
+enum ct_flag {
+	CT_INITIATOR_HIGH = 1,
+	CT_UPSTREAM = 2, /* a leg that the proxy opened: never judged, only ever handed to its socket */
+	CT_MIDSTREAM = 4, /* nobody saw who began it: both directions must be permitted */
+	CT_REPLIED = 8,
+	CT_FIN_LOW = 16,
+	CT_FIN_HIGH = 32,
+	CT_CLOSED = 64,
+};
+
+struct ct_value {
+	__u32 flags;
+	__u32 epoch; /* policy epoch of the verdict */
+	__s32 verdict; /* > 0 to the proxy, 0 allowed, < 0 permission withdrawn: the negated drop reason */
+	__u32 last_seen; /* in units of 2^30 ns */
+	__u32 rule[2]; /* that allowed it, by direction; 0 = not enforced */
+};
+
+/* proxy_conns: tuple of a redirected connection as the client sent it -> what the proxy must know */
+enum connection_flag {
+	CONNECTION_INGRESS = 1, /* the destination's ingress rules asked for the proxy */
+	CONNECTION_EGRESS = 2,
+};
+
+struct connection {
+	__u32 source_endpoint; /* 0 = not on this node */
+	__u32 destination_endpoint;
+	__u32 source_identity;
+	__u32 destination_identity;
+	__u32 flags;
+	__u32 ifindex; /* where it was seen */
+};
+
+/* config: one value that userspace changes at runtime */
+struct config {
+	__u32 epoch;
+	__u32 workers;
+	__u32 bounce_ifindex;
+	__u32 saved_early_demux; /* for userspace: the value found before ours, plus one; 0 = not touched */
+};
+
+/* Fixed when the programs are loaded. */
+struct settings {
+	__u32 events_per_window; /* per CPU and window of 2^27 ns (about 134 ms) */
+	__u32 udp_timeout; /* the timeouts in units of 2^30 ns */
+	__u32 tcp_timeout;
+	__u32 tcp_opening_timeout;
+	__u32 tcp_closed_timeout;
+};
+
+enum event_type { /* numbers as in Cilium's monitor */
+	EVENT_DROP = 1,
+	EVENT_VERDICT = 5,
+};
+
+enum event_flag {
+	EVENT_AUDIT = 1, /* would have been dropped; `verdict` says why */
+	EVENT_REPLY = 2,
+};
+
+struct event {
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	struct tuple tuple;
+	__s32 verdict; /* > 0 to the proxy, 0 allowed, < 0 the negated drop reason */
+	__u32 source_endpoint;
+	__u32 destination_endpoint;
+	__u32 source_identity;
+	__u32 destination_identity;
+	__u32 rule[2]; /* by direction */
+	__u32 ifindex;
+	__u32 length;
+	__u8 type;
+	__u8 direction; /* that decided */
+	__u8 family; /* 4, 6; 0 = not IP */
+	__u8 flags;
+	__u8 tcp_flags;
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u8 pad[1];
+};
+
+struct events_budget {
+	__u64 window;
+	__u32 left;
+	__u32 pad;
+	__u64 rate_limited;
+	__u64 ring_full;
+};
+
+/* metrics: index = reason * 2 + direction, reason 0 = forwarded */
+struct metric {
+	__u64 packets;
+	__u64 bytes;
+};
+
+enum drop_reason { /* Cilium's numbers */
+	DROP_INVALID_SOURCE = 132,
+	DROP_POLICY = 133,
+	DROP_INVALID_PACKET = 134,
+	DROP_UNSUPPORTED_L3 = 139,
+	DROP_UNKNOWN_L4 = 142,
+	DROP_INVALID_EXTHDR = 156,
+	DROP_FRAGMENT = 157,
+	DROP_NO_SOCKET = 178,
+	DROP_SOCKET_ASSIGN = 179,
+	DROP_PROXY_PROTOCOL = 180,
+	DROP_POLICY_DENY = 181,
+	DROP_NOT_READY = 203,
+};
+
+/* Marks, in the bits of MARK_MASK. */
+#define MARK_MASK 0xF00
+#define MARK_TO_PROXY 0x200
+#define MARK_FROM_PROXY 0xB00
+
+#define MAX_WORKERS 128
+#define MAX_EXTENSION_HEADERS 4
+
+#define IDENTITY_HOST 1
+#define IDENTITY_WORLD_IPV4 9
+#define IDENTITY_WORLD_IPV6 10
+
+#endif

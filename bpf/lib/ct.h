@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* Flows: one lookup per packet in the steady state, and never a packet on a verdict older than the policy.
+ *
+ * An entry holds the verdict on the flow as its initiator began it, and the policy epoch of that verdict. A packet of
+ * either direction that meets an older epoch has the flow judged again first, so a withdrawn permission bites at the
+ * next packet whoever sends it. The entry then stays, with a negative verdict: otherwise the next packet of the
+ * responder, who may well be permitted to open flows of its own, would bring the flow back with the roles swapped.
+ *
+ * Who began a flow is believed only of packets that say so. A TCP SYN or an ICMP echo request is always judged with
+ * its sender as initiator, also against the direction of a known flow. Any other TCP segment without an entry (a flow
+ * older than the programs, or evicted) proves nothing about who began it, so it passes only if both directions would
+ * be permitted. An echo reply or other ICMP without an entry is judged for itself and leaves no entry.
+ * Hence eviction can end a flow, but never permit one.
+ */
+#ifndef PENSTOCK_CT_H
+#define PENSTOCK_CT_H
+
+#include "events.h"
+#include "sockets.h"
+
+static __always_inline __u32 coarse_now(void)
+{
+	return bpf_ktime_get_coarse_ns() >> 30;
+}
+
+/* The key of both directions. Returns 1 if the sender is the high side. */
+static __always_inline int order_tuple(const struct tuple *tuple, struct tuple *key)
+{
+	int high = 0;
+	int i;
+
+	for (i = 0; i < 4; i++) {
+		if (tuple->source.word[i] != tuple->destination.word[i]) {
+			high = bpf_ntohl(tuple->source.word[i]) > bpf_ntohl(tuple->destination.word[i]);
+			goto decided;
+		}
+	}
+	high = bpf_ntohs(tuple->source_port) > bpf_ntohs(tuple->destination_port);
+decided:
+	__builtin_memset(key, 0, sizeof(*key));
+	key->source = high ? tuple->destination : tuple->source;
+	key->destination = high ? tuple->source : tuple->destination;
+	key->source_port = high ? tuple->destination_port : tuple->source_port;
+	key->destination_port = high ? tuple->source_port : tuple->destination_port;
+	key->protocol = tuple->protocol;
+	return high;
+}
+
+static __always_inline int is_expired(const struct ct_value *flow, __u8 protocol, __u32 now)
+{
+	__u32 limit = settings.udp_timeout;
+
+	if (protocol == IPPROTO_TCP) {
+		limit = settings.tcp_timeout;
+		if (flow->flags & CT_CLOSED)
+			limit = settings.tcp_closed_timeout;
+		else if (!(flow->flags & CT_REPLIED))
+			limit = settings.tcp_opening_timeout;
+	}
+	return now - flow->last_seen > limit;
+}
+
+static __always_inline __u32 next_flags(__u32 flags, const struct packet *packet, int sender_high)
+{
+	if (sender_high != !!(flags & CT_INITIATOR_HIGH))
+		flags |= CT_REPLIED;
+	if (packet->tcp_flags & TCP_FIN)
+		flags |= sender_high ? CT_FIN_HIGH : CT_FIN_LOW;
+	if (packet->tcp_flags & TCP_RST || (flags & (CT_FIN_LOW | CT_FIN_HIGH)) == (CT_FIN_LOW | CT_FIN_HIGH))
+		flags |= CT_CLOSED;
+	return flags;
+}
+
+/* Writes only what changed: most packets of a flow leave its cache line alone. */
+static __always_inline void touch(struct ct_value *flow, const struct packet *packet, int sender_high, __u32 now)
+{
+	__u32 flags = next_flags(flow->flags, packet, sender_high);
+
+	if (flow->flags != flags)
+		flow->flags = flags;
+	if (flow->last_seen != now)
+		flow->last_seen = now;
+}
+
+/* The flow's tuple as its initiator sends it, the policy's port for destination port. */
+static __always_inline void initiator_tuple(const struct packet *packet, int from_initiator, struct tuple *asked)
+{
+	__builtin_memset(asked, 0, sizeof(*asked));
+	asked->protocol = packet->tuple.protocol;
+	if (from_initiator) {
+		asked->source = packet->tuple.source;
+		asked->destination = packet->tuple.destination;
+		asked->destination_port = packet->policy_port;
+	} else {
+		asked->source = packet->tuple.destination;
+		asked->destination = packet->tuple.source;
+		asked->destination_port = packet->tuple.source_port;
+		if (packet->tuple.protocol == IPPROTO_ICMP)
+			asked->destination_port = bpf_htons(ICMP_ECHO);
+		else if (packet->tuple.protocol == IPPROTO_ICMPV6)
+			asked->destination_port = bpf_htons(ICMPV6_ECHO_REQUEST);
+	}
+}
+
+/* A flow whose initiator nobody saw: permitted if either side may have begun it, and without the proxy. */
+static __always_inline int judge_midstream(const struct packet *packet, struct judgement *judged)
+{
+	struct judgement backward = {};
+	struct tuple asked = {};
+	int verdict;
+
+	initiator_tuple(packet, 1, &asked);
+	verdict = judge(&asked, packet->family, judged);
+	if (verdict < 0)
+		return verdict;
+	initiator_tuple(packet, 0, &asked);
+	verdict = verdict > 0 ? verdict : judge(&asked, packet->family, &backward);
+	if (verdict > 0)
+		verdict = -DROP_NO_SOCKET;
+	judged->verdict = verdict;
+	return verdict;
+}
+
+/* The policy changed under a known flow. */
+__noinline int judge_again(const struct packet *packet, const struct tuple *key, struct ct_value *next,
+				  struct judgement *judged, int from_initiator)
+{
+	struct tuple asked = {};
+	int verdict;
+
+	if (!packet || !key || !next || !judged)
+		return -DROP_INVALID_PACKET;
+	if (next->flags & CT_MIDSTREAM) {
+		verdict = judge_midstream(packet, judged);
+	} else {
+		initiator_tuple(packet, from_initiator, &asked);
+		verdict = judge(&asked, packet->family, judged);
+		if (next->verdict > 0 && verdict >= 0)
+			verdict = TO_PROXY; /* its socket holds the flow; the proxy knows the new policy too */
+		else if (next->verdict <= 0 && verdict > 0)
+			verdict = -DROP_NO_SOCKET; /* too late to inspect: the proxy never saw the beginning */
+	}
+	next->verdict = verdict;
+	next->rule[INGRESS] = judged->rule[INGRESS];
+	next->rule[EGRESS] = judged->rule[EGRESS];
+	bpf_map_update_elem(&ct, key, next, BPF_ANY);
+	return verdict;
+}
+
+/* A segment from the middle of a connection that may be the proxy's: then only its socket may have it. */
+static __always_inline int is_proxied(struct __sk_buff *skb, const struct packet *packet)
+{
+	struct bpf_sock *socket;
+	int found;
+
+	if (packet->tuple.protocol != IPPROTO_TCP || packet->role == ROLE_OPENS)
+		return 0;
+	socket = find_socket(skb, packet);
+	if (!socket)
+		return 0;
+	found = socket->state != SOCKET_TIME_WAIT && is_ours(socket, packet);
+	bpf_sk_release(socket);
+	return found;
+}
+
+__noinline int new_flow(struct __sk_buff *skb, const struct packet *packet, __u32 epoch,
+			       struct judgement *judged)
+{
+	struct report report = { .type = EVENT_VERDICT };
+	struct ct_value flow = {};
+	struct tuple key = {}, asked = {};
+	int sender_high, verdict;
+
+	if (!packet || !judged)
+		return -DROP_INVALID_PACKET;
+	sender_high = order_tuple(&packet->tuple, &key);
+	flow.flags = sender_high ? CT_INITIATOR_HIGH : 0;
+	flow.epoch = epoch;
+	flow.last_seen = coarse_now();
+	if (packet->role == ROLE_CONTINUES && packet->tuple.protocol == IPPROTO_TCP) {
+		if (is_proxied(skb, packet)) {
+			/* Without a record it is a leg that the proxy opened, so nothing to judge. With one it is
+			 * the client's leg: epoch 0 has it judged at its next packet.
+			 */
+			if (bpf_map_lookup_elem(&proxy_conns, &packet->tuple))
+				flow.epoch = 0;
+			else
+				flow.flags |= CT_UPSTREAM;
+			flow.flags |= CT_REPLIED;
+			flow.verdict = TO_PROXY;
+			bpf_map_update_elem(&ct, &key, &flow, BPF_ANY);
+			return TO_PROXY;
+		}
+		flow.flags |= CT_MIDSTREAM | CT_REPLIED;
+		verdict = judge_midstream(packet, judged);
+	} else {
+		initiator_tuple(packet, 1, &asked);
+		verdict = judge(&asked, packet->family, judged);
+	}
+	if (verdict < 0)
+		return verdict;
+	flow.verdict = verdict;
+	flow.rule[INGRESS] = judged->rule[INGRESS];
+	flow.rule[EGRESS] = judged->rule[EGRESS];
+	if (packet->role == ROLE_ANY || packet->role == ROLE_OPENS || flow.flags & CT_MIDSTREAM)
+		bpf_map_update_elem(&ct, &key, &flow, BPF_ANY);
+	report.direction = judged->direction;
+	report.verdict = judged->audited ? judged->audited : verdict;
+	report.flags = judged->audited ? EVENT_AUDIT : 0;
+	emit(skb, packet, judged, &report);
+	return verdict;
+}
+
+/* The verdict on a packet. `judged` is filled in if the policy had to be asked, else all zero. */
+static __always_inline int track(struct __sk_buff *skb, const struct packet *packet, __u32 epoch,
+				 struct judgement *judged)
+{
+	struct ct_value *flow, next = {};
+	struct tuple key = {};
+	int sender_high;
+	__u32 now;
+
+	if (packet->role == ROLE_SINGLE)
+		return new_flow(skb, packet, epoch, judged);
+	sender_high = order_tuple(&packet->tuple, &key);
+	flow = bpf_map_lookup_elem(&ct, &key);
+	if (!flow)
+		return new_flow(skb, packet, epoch, judged);
+	now = coarse_now();
+	if (is_expired(flow, packet->tuple.protocol, now))
+		return new_flow(skb, packet, epoch, judged);
+	if (packet->role == ROLE_OPENS &&
+	    (sender_high != !!(flow->flags & CT_INITIATOR_HIGH) || flow->verdict < 0 ||
+	     flow->flags & (CT_CLOSED | CT_MIDSTREAM | CT_UPSTREAM)))
+		return new_flow(skb, packet, epoch, judged);
+	if (flow->epoch == epoch || flow->flags & CT_UPSTREAM) {
+		touch(flow, packet, sender_high, now);
+		return flow->verdict;
+	}
+	next = *flow;
+	next.flags = next_flags(next.flags, packet, sender_high);
+	next.last_seen = now;
+	next.epoch = epoch;
+	return judge_again(packet, &key, &next, judged, sender_high == !!(next.flags & CT_INITIATOR_HIGH));
+}
+
+/* A packet that the proxy sent to a pod. Sees to it that the pod's answers find their way to the proxy's socket. */
+__noinline int track_from_proxy(const struct packet *packet)
+{
+	struct ct_value *known, flow = {};
+	struct tuple key, client = {};
+	int sender_high;
+	__u32 now;
+
+	if (!packet)
+		return 0;
+	if (packet->tuple.protocol != IPPROTO_TCP)
+		return 0;
+	now = coarse_now();
+	sender_high = order_tuple(&packet->tuple, &key);
+	known = bpf_map_lookup_elem(&ct, &key);
+	/* Only a SYN may take the place of another flow, and a withdrawn one stays so while the proxy says good-bye. */
+	if (known && (known->verdict > 0 || packet->role != ROLE_OPENS)) {
+		touch(known, packet, sender_high, now);
+		return 0;
+	}
+	flow.verdict = TO_PROXY;
+	flow.last_seen = now;
+	flow.flags = CT_UPSTREAM | (sender_high ? CT_INITIATOR_HIGH : 0);
+	client.source = packet->tuple.destination;
+	client.destination = packet->tuple.source;
+	client.source_port = packet->tuple.destination_port;
+	client.destination_port = packet->tuple.source_port;
+	client.protocol = packet->tuple.protocol;
+	/* The client's leg, its entry evicted: the receiver began it. Epoch 0 has it judged at its next packet. */
+	if (packet->role != ROLE_OPENS && bpf_map_lookup_elem(&proxy_conns, &client))
+		flow.flags = CT_REPLIED | (sender_high ? 0 : CT_INITIATOR_HIGH);
+	bpf_map_update_elem(&ct, &key, &flow, BPF_ANY);
+	return 0;
+}
+
+#endif

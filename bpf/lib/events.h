@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* Telling userspace: counters for every packet, records for drops and for the first packet of a flow. */
+#ifndef PENSTOCK_EVENTS_H
+#define PENSTOCK_EVENTS_H
+
+#include "maps.h"
+#include "parse.h"
+#include "policy.h"
+
+static __always_inline void count(__u32 reason, __u8 direction, __u32 length)
+{
+	__u32 index = (reason & 0xFF) * 2 + (direction & 1);
+	struct metric *metric = bpf_map_lookup_elem(&metrics, &index);
+
+	if (!metric)
+		return;
+	metric->packets++;
+	metric->bytes += length;
+}
+
+/* A flood of drops must not take the CPU from traffic: so many records per window, the rest only counted. */
+static __always_inline struct event *reserve_event(__u64 now)
+{
+	__u32 zero = 0;
+	struct events_budget *budget = bpf_map_lookup_elem(&events_budget, &zero);
+	struct event *event;
+
+	if (!budget)
+		return 0;
+	if (budget->window != now >> 27) {
+		budget->window = now >> 27;
+		budget->left = settings.events_per_window;
+	}
+	if (!budget->left) {
+		budget->rate_limited++;
+		return 0;
+	}
+	budget->left--;
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event)
+		budget->ring_full++;
+	return event;
+}
+
+struct report {
+	__u8 type;
+	__u8 flags;
+	__u8 direction;
+	__u8 pad;
+	__s32 verdict;
+};
+
+__noinline int emit(struct __sk_buff *skb, const struct packet *packet, const struct judgement *judged,
+			   const struct report *report)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct event *event;
+
+	if (!packet || !judged || !report)
+		return 0;
+	event = reserve_event(now);
+	if (!event)
+		return 0;
+	event->time_ns = now;
+	event->tuple = packet->tuple;
+	event->verdict = report->verdict;
+	event->source_endpoint = judged->source_endpoint;
+	event->destination_endpoint = judged->destination_endpoint;
+	event->source_identity = judged->source_identity;
+	event->destination_identity = judged->destination_identity;
+	event->rule[INGRESS] = judged->rule[INGRESS];
+	event->rule[EGRESS] = judged->rule[EGRESS];
+	event->ifindex = skb->ifindex;
+	event->length = packet->length;
+	event->type = report->type;
+	event->direction = report->direction;
+	event->family = packet->family;
+	event->flags = report->flags;
+	event->tcp_flags = packet->tcp_flags;
+	event->icmp_type = packet->icmp_type;
+	event->icmp_code = packet->icmp_code;
+	event->pad[0] = 0;
+	bpf_ringbuf_submit(event, 0);
+	return 0;
+}
+
+#endif

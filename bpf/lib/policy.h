@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* The verdict on a flow: what the rules of both its ends say, as far as they live on this node.
+ * Convention: > 0 to the proxy, 0 allow, < 0 the negated drop reason.
+ */
+#ifndef PENSTOCK_POLICY_H
+#define PENSTOCK_POLICY_H
+
+#include <linux/in.h>
+
+#include "ipcache.h"
+
+#define TO_PROXY 1
+#define ALLOW 0
+
+struct judgement {
+	__s32 verdict;
+	__u32 source_endpoint;
+	__u32 destination_endpoint;
+	__u32 source_identity;
+	__u32 destination_identity;
+	__u32 rule[2]; /* by direction */
+	__s32 audited; /* what would have been the verdict, were an endpoint not in audit mode; else 0 */
+	__u32 redirects; /* CONNECTION_* */
+	__u8 direction; /* that decided */
+	__u8 pad[3];
+};
+
+/* One direction of one endpoint. Order of decision: deny > redirect > allow, whichever of the two entries says it;
+ * between equals the narrower one names the rule, and the peer's own before the one for anybody.
+ */
+static __always_inline int judge_side(const struct endpoint *endpoint, __u8 direction, __u32 peer, __u8 protocol,
+				      __be16 port, __u32 *rule)
+{
+	struct policy_key key = {
+		.prefix = 64, .identity = peer, .direction = direction, .protocol = protocol, .port = port
+	};
+	struct policy_value *own, *any, *value;
+	__u32 policy_id = endpoint->policy_id;
+	void *trie;
+
+	*rule = 0;
+	trie = bpf_map_lookup_elem(&policy, &policy_id);
+	if (!trie)
+		return -DROP_POLICY;
+	own = bpf_map_lookup_elem(trie, &key);
+	key.identity = 0;
+	any = bpf_map_lookup_elem(trie, &key);
+	value = own ? own : any;
+	if (own && any && (any->verdict > own->verdict || (any->verdict == own->verdict && any->prefix > own->prefix)))
+		value = any;
+	if (!value)
+		return -DROP_POLICY;
+	*rule = value->rule;
+	switch (value->verdict) {
+	case POLICY_ALLOW:
+		return ALLOW;
+	case POLICY_REDIRECT:
+		/* Only TCP has a proxy to go to. What rules want inspected never passes uninspected. */
+		return protocol == IPPROTO_TCP ? TO_PROXY : -DROP_PROXY_PROTOCOL;
+	default:
+		return -DROP_POLICY_DENY;
+	}
+}
+
+static __always_inline void judge_direction(const struct endpoint *endpoint, __u8 direction, __u32 peer, __u8 protocol,
+					    __be16 port, struct judgement *out)
+{
+	__u32 rule = 0;
+	int verdict;
+
+	if (!(endpoint->flags & (direction == EGRESS ? ENDPOINT_ENFORCE_EGRESS : ENDPOINT_ENFORCE_INGRESS)))
+		return;
+	verdict = judge_side(endpoint, direction, peer, protocol, port, &rule);
+	out->rule[direction] = rule;
+	if (verdict < 0 && endpoint->flags & ENDPOINT_AUDIT) {
+		if (!out->audited) {
+			out->audited = verdict;
+			out->direction = direction;
+		}
+		return;
+	}
+	if (verdict > 0)
+		out->redirects |= direction == EGRESS ? CONNECTION_EGRESS : CONNECTION_INGRESS;
+	if (verdict < 0 || verdict > out->verdict) {
+		out->verdict = verdict;
+		out->direction = direction;
+	}
+}
+
+/* `tuple` as the initiator sent it, with the policy's port for destination port. */
+__noinline int judge(const struct tuple *tuple, __u32 family, struct judgement *out)
+{
+	struct endpoint *source, *destination;
+
+	if (!tuple || !out)
+		return -DROP_INVALID_PACKET;
+	__builtin_memset(out, 0, sizeof(*out));
+	source = bpf_map_lookup_elem(&endpoints, &tuple->source);
+	destination = bpf_map_lookup_elem(&endpoints, &tuple->destination);
+	out->source_endpoint = source ? source->id : 0;
+	out->destination_endpoint = destination ? destination->id : 0;
+	out->source_identity = source ? source->identity : identity_of(&tuple->source, family);
+	out->destination_identity = destination ? destination->identity : identity_of(&tuple->destination, family);
+	out->direction = source ? EGRESS : INGRESS;
+	if (source)
+		judge_direction(source, EGRESS, out->destination_identity, tuple->protocol, tuple->destination_port, out);
+	if (destination && out->verdict >= 0)
+		judge_direction(destination, INGRESS, out->source_identity, tuple->protocol, tuple->destination_port,
+				out);
+	return out->verdict;
+}
+
+#endif

@@ -1,0 +1,156 @@
+"""Typed access to BPF maps by file descriptor.
+
+Keys and values are the ctypes mirrors of bpf/structs.py. Errors carry the map's name; a full map is its own error,
+because what to do then is the caller's policy.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+from ctypes import byref, c_uint32
+from typing import Generic, TypeVar
+
+from bpf.errors import MapError, MapFull
+from bpf.libbpf import MapCreateOpts, library
+from bpf.structs import PolicyKey, PolicyValue
+
+MAP_TYPE_LPM_TRIE = 11
+BPF_F_NO_PREALLOC = 1
+
+_Data = ctypes.Structure | ctypes._SimpleCData  # type: ignore[type-arg]
+K = TypeVar("K", bound=_Data)
+V = TypeVar("V", bound=_Data)
+
+
+def _error(name: str, operation: str, number: int) -> MapError:
+    kind = MapFull if number in (errno.E2BIG, errno.ENOSPC) else MapError
+    return kind(name, operation, number, f"{errno.errorcode.get(number, number)} ({os.strerror(number)})")
+
+
+class BpfMap(Generic[K, V]):
+    """A map with one value per key. Does not own the file descriptor."""
+
+    def __init__(self, name: str, fd: int, key: type[K], value: type[V]) -> None:
+        self.name = name
+        self.fd = fd
+        self._key = key
+        self._value = value
+        self._library = library()
+
+    def get(self, key: K) -> V | None:
+        value = self._value()
+        result = self._library.bpf_map_lookup_elem(self.fd, byref(key), byref(value))
+        if result == -errno.ENOENT:
+            return None
+        if result < 0:
+            raise _error(self.name, "lookup", -result)
+        return value
+
+    def set(self, key: K, value: V) -> None:
+        result = self._library.bpf_map_update_elem(self.fd, byref(key), byref(value), 0)
+        if result < 0:
+            raise _error(self.name, "update", -result)
+
+    def delete(self, key: K) -> bool:
+        """False if it was not there."""
+        result = self._library.bpf_map_delete_elem(self.fd, byref(key))
+        if result == -errno.ENOENT:
+            return False
+        if result < 0:
+            raise _error(self.name, "delete", -result)
+        return True
+
+    def delete_if_present(self, key: K) -> None:
+        """For maps that answer EINVAL where there is nothing: sockmaps."""
+        self._library.bpf_map_delete_elem(self.fd, byref(key))
+
+    def keys(self) -> Iterator[K]:
+        """Every key. Of a map that the kernel changes meanwhile some may be missed or told twice."""
+        previous: K | None = None
+        while True:
+            key = self._key()
+            result = self._library.bpf_map_get_next_key(self.fd, byref(previous) if previous else None, byref(key))
+            if result == -errno.ENOENT:
+                return
+            if result < 0:
+                raise _error(self.name, "next key", -result)
+            yield key
+            previous = key
+
+    def items(self) -> Iterator[tuple[K, V]]:
+        for key in list(self.keys()):
+            value = self.get(key)
+            if value is not None:
+                yield key, value
+
+
+class PerCpuArray(Generic[V]):
+    """A per-CPU array: each entry is one value per possible CPU, each padded to 8 bytes."""
+
+    def __init__(self, name: str, fd: int, value: type[V]) -> None:
+        self.name = name
+        self.fd = fd
+        self._value = value
+        self._library = library()
+        self._cpus: int = self._library.libbpf_num_possible_cpus()
+        self._stride = -(-ctypes.sizeof(value) // 8) * 8
+
+    def get(self, index: int) -> list[V]:
+        buffer = ctypes.create_string_buffer(self._stride * self._cpus)
+        result = self._library.bpf_map_lookup_elem(self.fd, byref(c_uint32(index)), buffer)
+        if result < 0:
+            raise _error(self.name, "lookup", -result)
+        values: list[V] = []
+        for cpu in range(self._cpus):
+            values.append(self._value.from_buffer_copy(buffer, cpu * self._stride))  # type: ignore[arg-type]
+        return values
+
+
+class PolicyMaps:
+    """The map of maps `policy`: policy id → trie of entries."""
+
+    name = "policy"
+
+    def __init__(self, fd: int, max_entries: int) -> None:
+        self.fd = fd
+        self._max_entries = max_entries
+        self._outer = BpfMap(self.name, fd, c_uint32, c_uint32)  # userspace reads the inner map's id
+
+    def ids(self) -> list[int]:
+        return [key.value for key in self._outer.keys()]  # noqa: SIM118 - not a dict
+
+    def read(self, policy_id: int) -> dict[bytes, bytes]:
+        """Key bytes → value bytes of one policy."""
+        inner_id = self._outer.get(c_uint32(policy_id))
+        if inner_id is None:
+            return {}
+        fd = library().bpf_map_get_fd_by_id(inner_id.value)
+        if fd < 0:
+            raise _error(self.name, f"open policy {policy_id}", -fd)
+        try:
+            trie = BpfMap(self.name, fd, PolicyKey, PolicyValue)
+            return {bytes(key): bytes(value) for key, value in trie.items()}
+        finally:
+            os.close(fd)
+
+    def write(self, policy_id: int, rows: dict[bytes, bytes]) -> None:
+        """Fill a new trie, then put it in place at once. A row that does not fit leaves things as they were."""
+        options = MapCreateOpts(sz=ctypes.sizeof(MapCreateOpts), map_flags=BPF_F_NO_PREALLOC)
+        size = max(len(rows), self._max_entries)
+        sizes = (ctypes.sizeof(PolicyKey), ctypes.sizeof(PolicyValue), size)
+        fd = library().bpf_map_create(MAP_TYPE_LPM_TRIE, b"policy_trie", *sizes, byref(options))
+        if fd < 0:
+            raise _error(self.name, "create", -fd)
+        try:
+            trie = BpfMap(self.name, fd, PolicyKey, PolicyValue)
+            for key, value in rows.items():
+                trie.set(PolicyKey.from_buffer_copy(key), PolicyValue.from_buffer_copy(value))
+            self._outer.set(c_uint32(policy_id), c_uint32(fd))  # userspace writes the inner map's descriptor
+        finally:
+            os.close(fd)
+
+    def delete(self, policy_id: int) -> None:
+        self._outer.delete(c_uint32(policy_id))

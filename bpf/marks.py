@@ -1,0 +1,15 @@
+"""Packet marks, and the routing that follows from them. Same numbers as include/penstock.h."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MARK_MASK: Final = 0xF00
+MARK_TO_PROXY: Final = 0x200  # set by the programs: deliver locally, a socket is already assigned
+MARK_FROM_PROXY: Final = 0xB00  # SO_MARK of the proxy's sockets, listening and upstream
+
+ROUTE_TABLE: Final = 2004  # `local default dev lo`
+RULE_PRIORITY: Final = 9
+
+BOUNCE_DEVICE: Final = "penstock0"
+BOUNCE_PEER: Final = "penstock1"

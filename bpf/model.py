@@ -1,0 +1,274 @@
+"""The programs' verdicts in Python: the oracle of their tests, and the words of an explanation.
+
+Works on the same `DesiredState` that the tables are written from. Follows include/penstock.h and lib/*.h rule by rule,
+but not line by line: policies are searched, not looked up in tries. No sockets (a packet for the proxy finds none), no
+clock (flows do not expire).
+
+One convention everywhere: > 0 to the proxy, 0 passes, < 0 the negated drop reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from typing import Final
+
+from bpf import frames
+from bpf.addresses import Address
+from bpf.frames import Arp, Packet, Role
+from bpf.marks import MARK_FROM_PROXY, MARK_MASK
+from bpf.reasons import DropReason
+from bpf.tables import DesiredState, EndpointFlag, LocalEndpoint, Policy, Row, RowKey, RowVerdict
+
+TO_PROXY: Final = 1
+ALLOW: Final = 0
+
+HOST_IDENTITY: Final = 1
+WORLD_IDENTITY: Final = {4: 9, 6: 10}
+
+
+class Direction(IntEnum):
+    INGRESS = 0
+    EGRESS = 1
+
+
+_ENFORCES: Final = {
+    Direction.INGRESS: EndpointFlag.ENFORCE_INGRESS,
+    Direction.EGRESS: EndpointFlag.ENFORCE_EGRESS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the rules of both ends say. `audited`: the verdict that audit mode overruled, 0 if none."""
+
+    verdict: int
+    source_identity: int
+    destination_identity: int
+    direction: Direction
+    rules: dict[Direction, int]
+    audited: int = 0
+
+
+@dataclass(slots=True)
+class Flow:
+    """`initiator` is one end, (address, port). `upstream`: opened by the proxy, never judged."""
+
+    initiator: tuple[Address, int]
+    verdict: int
+    epoch: int
+    midstream: bool = False
+    upstream: bool = False
+    closed: bool = False
+    finished: set[tuple[Address, int]] = field(default_factory=set)
+
+
+FlowKey = tuple[int, frozenset[tuple[Address, int]]]
+
+
+def identity_of(state: DesiredState, address: Address) -> int:
+    """By longest prefix; what no prefix covers is the world."""
+    covering = [n for n in state.ipcache if n.version == address.version and address in n]
+    if covering:
+        return state.ipcache[max(covering, key=lambda network: network.prefixlen)]
+    return WORLD_IDENTITY[address.version]
+
+
+def _matches(key: RowKey, identity: int, direction: Direction, protocol: int, port: int) -> bool:
+    if key.identity != identity or key.direction != direction:
+        return False
+    if key.protocol == 0:
+        return True
+    return key.protocol == protocol and (key.port ^ port) >> (16 - key.port_bits) == 0
+
+
+def find_row(policy: Policy, identity: int, direction: Direction, protocol: int, port: int) -> Row | None:
+    """The deciding row: strongest verdict; between equals the narrower, then the peer's own before anybody's."""
+    best: tuple[tuple[int, int, bool], Row] | None = None
+    for peer in {identity, 0}:
+        keys = [key for key in policy if _matches(key, peer, direction, protocol, port)]
+        if keys:
+            key = max(keys, key=lambda candidate: candidate.prefix)
+            rank = (int(policy[key].verdict), key.prefix, peer != 0)
+            if best is None or rank > best[0]:
+                best = rank, policy[key]
+    return best[1] if best else None
+
+
+def judge_endpoint(
+    endpoint: LocalEndpoint, direction: Direction, peer: int, protocol: int, port: int
+) -> tuple[int, int]:
+    """(verdict, rule) of one direction of one endpoint, audit mode not considered."""
+    if not endpoint.flags & _ENFORCES[direction]:
+        return ALLOW, 0
+    row = find_row(endpoint.policy, peer, direction, protocol, port)
+    if row is None:
+        return -DropReason.POLICY_DENIED, 0
+    if row.verdict is RowVerdict.DENY:
+        return -DropReason.POLICY_DENY, row.rule
+    if row.verdict is RowVerdict.ALLOW:
+        return ALLOW, row.rule
+    if protocol != frames.TCP:
+        return -DropReason.PROXY_REDIRECTION_NOT_SUPPORTED_FOR_PROTOCOL, row.rule
+    return TO_PROXY, row.rule
+
+
+def judge(state: DesiredState, source: Address, destination: Address, protocol: int, port: int) -> Judgement:
+    """The verdict on a flow from `source` to `port` of `destination`."""
+    sender, receiver = state.endpoints.get(source), state.endpoints.get(destination)
+    source_identity = sender.identity if sender else identity_of(state, source)
+    destination_identity = receiver.identity if receiver else identity_of(state, destination)
+    verdict, audited = ALLOW, 0
+    decided = Direction.EGRESS if sender else Direction.INGRESS
+    rules = {Direction.INGRESS: 0, Direction.EGRESS: 0}
+    for direction, endpoint, peer in (
+        (Direction.EGRESS, sender, destination_identity),
+        (Direction.INGRESS, receiver, source_identity),
+    ):
+        if endpoint is None or verdict < 0:
+            continue
+        said, rules[direction] = judge_endpoint(endpoint, direction, peer, protocol, port)
+        if said < 0 and endpoint.flags & EndpointFlag.AUDIT:
+            if not audited:
+                audited, decided = said, direction
+        elif said < 0 or said > verdict:
+            verdict, decided = said, direction
+    return Judgement(verdict, source_identity, destination_identity, decided, rules, audited)
+
+
+class Model:
+    """The programs with their flow table. `state` and `epoch` may be changed between packets."""
+
+    def __init__(self, state: DesiredState, epoch: int = 1) -> None:
+        self.state = state
+        self.epoch = epoch
+        self.flows: dict[FlowKey, Flow] = {}
+
+    def from_pod(self, frame: bytes, ifindex: int) -> int:
+        """TC ingress of the node's end of a pod's veth."""
+        packet = frames.parse(frame)
+        owners = {endpoint.id for endpoint in self.state.endpoints.values() if endpoint.ifindex == ifindex}
+        if not owners:
+            return -DropReason.DROP_EP_NOT_READY
+        if isinstance(packet, Arp):
+            return self._check_arp(packet, owners)
+        if isinstance(packet, DropReason):
+            return -packet
+        owner = self.state.endpoints.get(packet.source)
+        is_own = owner is not None and owner.id in owners
+        if self._is_link_upkeep(packet, is_own):
+            return ALLOW
+        if not is_own:
+            return -DropReason.INVALID_SOURCE_IP
+        verdict = self._track(packet)
+        return -DropReason.SOCKET_LOOKUP_FAILED if verdict > 0 else verdict
+
+    def to_pod(self, frame: bytes, mark: int = 0) -> int:
+        """TC egress of the same."""
+        packet = frames.parse(frame)
+        if isinstance(packet, Arp):
+            return ALLOW
+        if isinstance(packet, DropReason):
+            return -packet
+        if mark & MARK_MASK == MARK_FROM_PROXY:
+            self._track_from_proxy(packet)
+            return ALLOW
+        if frames.is_neighbour_discovery(packet) or frames.is_listener_discovery(packet):
+            return ALLOW
+        return self._track(packet)
+
+    def _check_arp(self, arp: Arp, owners: set[int]) -> int:
+        if arp.sender is None:
+            return -DropReason.INVALID_PACKET_DROPPED
+        if int(arp.sender) == 0:
+            return ALLOW
+        owner = self.state.endpoints.get(arp.sender)
+        return ALLOW if owner and owner.id in owners else -DropReason.INVALID_SOURCE_IP
+
+    def _is_link_upkeep(self, packet: Packet, is_own: bool) -> bool:
+        source = packet.source
+        if not is_own and not (source.version == 6 and (source.is_link_local or source.is_unspecified)):
+            return False
+        if frames.is_listener_discovery(packet):
+            return True
+        to_link = packet.destination.is_link_local or frames.is_link_multicast(packet.destination)
+        to_node = identity_of(self.state, packet.destination) == HOST_IDENTITY
+        return frames.is_neighbour_discovery(packet) and (to_link or to_node)
+
+    def _track(self, packet: Packet) -> int:
+        flow = self.flows.get(_key(packet)) if packet.role is not Role.SINGLE else None
+        if flow is None:
+            return self._new_flow(packet)
+        from_initiator = flow.initiator == _sender(packet)
+        if packet.role is Role.OPENS and (
+            not from_initiator or flow.verdict < 0 or flow.closed or flow.midstream or flow.upstream
+        ):
+            return self._new_flow(packet)
+        if flow.epoch != self.epoch and not flow.upstream:
+            flow.verdict = self._judge_again(packet, flow, from_initiator)
+            flow.epoch = self.epoch
+        _note_end(flow, packet)
+        return flow.verdict
+
+    def _judge_again(self, packet: Packet, flow: Flow, from_initiator: bool) -> int:
+        if flow.midstream:
+            return self._judge_midstream(packet)
+        verdict = self._judge(packet if from_initiator else _reversed(packet)).verdict
+        if flow.verdict > 0 and verdict >= 0:
+            return TO_PROXY
+        if flow.verdict <= 0 and verdict > 0:
+            return -DropReason.SOCKET_LOOKUP_FAILED
+        return verdict
+
+    def _judge(self, packet: Packet) -> Judgement:
+        return judge(self.state, packet.source, packet.destination, packet.protocol, packet.policy_port)
+
+    def _judge_midstream(self, packet: Packet) -> int:
+        forward = self._judge(packet).verdict
+        if forward < 0:
+            return forward
+        backward = forward if forward > 0 else self._judge(_reversed(packet)).verdict
+        return -DropReason.SOCKET_LOOKUP_FAILED if backward > 0 else backward
+
+    def _new_flow(self, packet: Packet) -> int:
+        midstream = packet.role is Role.CONTINUES and packet.protocol == frames.TCP
+        verdict = self._judge_midstream(packet) if midstream else self._judge(packet).verdict
+        if verdict >= 0 and (midstream or packet.role in (Role.ANY, Role.OPENS)):
+            self.flows[_key(packet)] = Flow(_sender(packet), verdict, self.epoch, midstream=midstream)
+        return verdict
+
+    def _track_from_proxy(self, packet: Packet) -> None:
+        if packet.protocol != frames.TCP:
+            return
+        known = self.flows.get(_key(packet))
+        if known is None or (known.verdict <= 0 and packet.role is Role.OPENS):
+            self.flows[_key(packet)] = Flow(_sender(packet), TO_PROXY, 0, upstream=True)
+        else:
+            _note_end(known, packet)
+
+
+def _sender(packet: Packet) -> tuple[Address, int]:
+    return packet.source, packet.ports[0]
+
+
+def _key(packet: Packet) -> FlowKey:
+    return packet.protocol, frozenset({_sender(packet), (packet.destination, packet.ports[1])})
+
+
+def _reversed(packet: Packet) -> Packet:
+    """The packet as the other side would have sent it to begin the flow."""
+    request = frames.echo_request_type(packet.protocol)
+    return replace(
+        packet,
+        source=packet.destination,
+        destination=packet.source,
+        ports=(packet.ports[1], packet.ports[0]),
+        policy_port=packet.ports[0] if request is None else request,
+    )
+
+
+def _note_end(flow: Flow, packet: Packet) -> None:
+    if packet.tcp_flags & frames.FIN:
+        flow.finished.add(_sender(packet))
+    if packet.tcp_flags & frames.RST or len(flow.finished) == 2:
+        flow.closed = True

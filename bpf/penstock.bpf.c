@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* The three programs on a packet's way. Everything here runs in the node's network namespace.
+ *
+ *   pod A --veth--> from_pod --> routing --> to_pod --veth--> pod B
+ *                      |                       | wants the proxy: only TC ingress can give a packet a socket
+ *                      v                       v
+ *                 proxy's socket <-- from_bounce (penstock0)
+ *
+ * A plain pass is TC_ACT_UNSPEC, so that filters of others behind ours still see the packet.
+ */
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+
+#include "include/penstock.h"
+#include "lib/maps.h"
+#include "lib/parse.h"
+#include "lib/ipcache.h"
+#include "lib/policy.h"
+#include "lib/events.h"
+#include "lib/sockets.h"
+#include "lib/ct.h"
+#include "lib/proxy.h"
+
+#define PASS TC_ACT_UNSPEC
+
+/* Keeps types in the object's BTF that no outer map names: libbpf needs the policy's, the loader compares all. */
+const struct event *event_anchor __attribute__((unused));
+const struct policy_key *policy_key_anchor __attribute__((unused));
+const struct policy_value *policy_value_anchor __attribute__((unused));
+
+static __always_inline struct config *get_config(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&config, &zero);
+}
+
+__noinline int drop(struct __sk_buff *skb, const struct packet *packet, struct judgement *judged, int verdict,
+			   __u32 direction)
+{
+	struct report report = { .type = EVENT_DROP };
+
+	if (!packet || !judged)
+		return TC_ACT_SHOT;
+	/* Known flows are dropped without asking the policy; the record still names who is who. */
+	if (packet->family && !judged->source_identity) {
+		struct tuple asked = packet->tuple;
+
+		asked.destination_port = packet->policy_port;
+		judge(&asked, packet->family, judged);
+		judged->rule[INGRESS] = 0;
+		judged->rule[EGRESS] = 0;
+	} else if (judged->verdict == verdict) {
+		direction = judged->direction;
+	}
+	report.direction = direction;
+	report.verdict = verdict;
+	count(-verdict, direction, packet->length);
+	emit(skb, packet, judged, &report);
+	return TC_ACT_SHOT;
+}
+
+static __always_inline int pass(const struct packet *packet, __u8 direction)
+{
+	count(0, direction, packet->length);
+	return PASS;
+}
+
+/* RFC 826: who asks or answers must be the endpoint itself; 0.0.0.0 is a probe (RFC 5227). */
+static __always_inline int check_arp(struct __sk_buff *skb, __u32 id)
+{
+	struct {
+		__be16 hardware, protocol;
+		__u8 hardware_length, protocol_length;
+		__be16 operation;
+		__u8 sender[ETH_ALEN];
+		__u8 sender_address[4];
+	} __attribute__((packed)) arp;
+	struct endpoint *owner;
+	struct address address;
+	__be32 ipv4;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &arp, sizeof(arp)) < 0)
+		return -DROP_INVALID_PACKET;
+	if (arp.protocol != bpf_htons(ETH_P_IP) || arp.hardware_length != ETH_ALEN || arp.protocol_length != 4)
+		return -DROP_INVALID_PACKET;
+	__builtin_memcpy(&ipv4, arp.sender_address, sizeof(ipv4));
+	if (!ipv4)
+		return 0;
+	map_ipv4(&address, ipv4);
+	owner = bpf_map_lookup_elem(&endpoints, &address);
+	return owner && owner->id == id ? 0 : -DROP_INVALID_SOURCE;
+}
+
+/* What keeps the pod's own link working: neighbour discovery with the node, and listener reports. */
+static __always_inline int is_link_upkeep(const struct packet *packet, int own_source)
+{
+	const struct address *source = &packet->tuple.source;
+	const struct address *destination = &packet->tuple.destination;
+
+	if (!own_source && !is_link_local(source) && !is_unspecified(source))
+		return 0;
+	if (is_listener_discovery(packet))
+		return 1;
+	return is_neighbour_discovery(packet) && (is_link_local(destination) || is_link_multicast(destination) ||
+						  identity_of(destination, 6) == IDENTITY_HOST);
+}
+
+SEC("tc")
+int from_pod(struct __sk_buff *skb)
+{
+	struct config *config = get_config();
+	struct judgement judged = {};
+	__u32 ifindex = skb->ifindex;
+	struct endpoint *owner;
+	struct packet packet = {};
+	__u32 *id, epoch;
+	int verdict;
+
+	skb->mark = 0; /* not the pod's to set */
+	verdict = parse_packet(skb, &packet);
+	if (!config)
+		return TC_ACT_SHOT;
+	epoch = config->epoch; /* before any policy is read: a verdict is never newer than it says */
+	id = bpf_map_lookup_elem(&endpoints_by_if, &ifindex);
+	if (!id)
+		return drop(skb, &packet, &judged, -DROP_NOT_READY, EGRESS);
+	if (verdict == PARSED_ARP) {
+		verdict = check_arp(skb, *id);
+		return verdict < 0 ? drop(skb, &packet, &judged, verdict, EGRESS) : pass(&packet, EGRESS);
+	}
+	if (verdict < 0)
+		return drop(skb, &packet, &judged, verdict, EGRESS);
+	owner = bpf_map_lookup_elem(&endpoints, &packet.tuple.source);
+	if (is_link_upkeep(&packet, owner && owner->id == *id))
+		return pass(&packet, EGRESS);
+	if (!owner || owner->id != *id)
+		return drop(skb, &packet, &judged, -DROP_INVALID_SOURCE, EGRESS);
+	verdict = track(skb, &packet, epoch, &judged);
+	if (verdict > 0)
+		verdict = to_proxy(skb, &packet, config->workers);
+	if (verdict < 0)
+		return drop(skb, &packet, &judged, verdict, EGRESS);
+	if (verdict == ALLOW)
+		return pass(&packet, EGRESS);
+	skb->mark = MARK_TO_PROXY;
+	count(0, EGRESS, packet.length);
+	return TC_ACT_OK;
+}
+
+SEC("tc")
+int to_pod(struct __sk_buff *skb)
+{
+	struct config *config = get_config();
+	struct judgement judged = {};
+	struct packet packet = {};
+	int verdict;
+	__u32 epoch;
+
+	verdict = parse_packet(skb, &packet);
+	if (!config)
+		return TC_ACT_SHOT;
+	epoch = config->epoch;
+	if (verdict == PARSED_ARP)
+		return pass(&packet, INGRESS);
+	if (verdict < 0)
+		return drop(skb, &packet, &judged, verdict, INGRESS);
+	if ((skb->mark & MARK_MASK) == MARK_FROM_PROXY) {
+		track_from_proxy(&packet);
+		return pass(&packet, INGRESS);
+	}
+	/* With hop limit 255 it comes from the node itself: no router forwards it so. */
+	if (is_neighbour_discovery(&packet) || is_listener_discovery(&packet))
+		return pass(&packet, INGRESS);
+	verdict = track(skb, &packet, epoch, &judged);
+	if (verdict < 0)
+		return drop(skb, &packet, &judged, verdict, INGRESS);
+	if (verdict == ALLOW)
+		return pass(&packet, INGRESS);
+	if (!config->bounce_ifindex)
+		return drop(skb, &packet, &judged, -DROP_NO_SOCKET, INGRESS);
+	skb->mark = MARK_TO_PROXY;
+	return bpf_redirect(config->bounce_ifindex, BPF_F_INGRESS);
+}
+
+SEC("tc")
+int from_bounce(struct __sk_buff *skb)
+{
+	struct config *config = get_config();
+	struct judgement judged = {};
+	struct packet packet = {};
+	int verdict;
+
+	verdict = parse_packet(skb, &packet);
+	if (!config)
+		return TC_ACT_SHOT;
+	/* Only to_pod sends here. */
+	if ((skb->mark & MARK_MASK) != MARK_TO_PROXY || verdict == PARSED_ARP)
+		return TC_ACT_SHOT;
+	if (verdict >= 0)
+		verdict = to_proxy(skb, &packet, config->workers);
+	if (verdict < 0)
+		return drop(skb, &packet, &judged, verdict, INGRESS);
+	/* The frame carries the pod's hardware address, so the stack would take it for somebody else's. */
+	bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
+	count(0, INGRESS, packet.length);
+	return TC_ACT_OK;
+}
+
+#ifdef STAMP
+/* What this object was made from; bpf/build.py reads it back. */
+const char _stamp[] SEC("penstock.stamp") = STAMP;
+#endif
+
+char _license[] SEC("license") = "GPL";

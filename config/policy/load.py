@@ -1,0 +1,234 @@
+"""Policy files → documents and findings. Never raises for what a file contains.
+
+A file holds any number of documents: policies, `v1 List`s of them, and other objects, which are ignored with a note.
+Each document stands for itself: what is wrong with one does not hide the others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from config import codes
+from config.findings import Code, Finding, PathItem, has_errors, make_finding
+from config.policy.lockdown import Lockdown, may_select
+from config.policy.model import PolicyObject
+from config.policy.rules import Document
+from config.policy.scope import Scope
+from config.policy.translate import translate
+from config.schema_errors import SchemaCodes, field_names, schema_findings
+from config.text import read_file
+from config.yaml_values import Place, Value, read_documents
+
+NAMESPACED, CLUSTERWIDE = "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy"
+API_VERSION = "cilium.io/v2"
+DEFAULT_NAMESPACE = "default"
+
+_UNSUPPORTED: dict[tuple[str, str], Code] = {
+    ("networking.k8s.io", "NetworkPolicy"): codes.NOT_KUBERNETES,
+    ("extensions", "NetworkPolicy"): codes.NOT_KUBERNETES,
+    ("cilium.io", "CiliumCIDRGroup"): codes.NOT_GROUP_OBJECT,
+    ("policy.networking.k8s.io", "ClusterNetworkPolicy"): codes.NOT_TIERED,
+    ("policy.networking.k8s.io", "AdminNetworkPolicy"): codes.NOT_TIERED,
+    ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy"): codes.NOT_TIERED,
+}
+_CODES = SchemaCodes(codes.SCHEMA_UNKNOWN, codes.SCHEMA_MISSING, codes.SCHEMA_TYPE, codes.SCHEMA_VALUE)
+_FIELD_NAMES = field_names(PolicyObject)
+_NOT_IN_DENY = frozenset(("rules", "terminatingTLS", "originatingTLS", "serverNames", "listener", "toFQDNs"))
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One object of a file, whether it can be enforced or not."""
+
+    kind: str
+    namespace: str
+    name: str
+    valid: bool
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFile:
+    """All that one file says. `lockdowns`: what its broken parts may have been about."""
+
+    path: str
+    documents: tuple[Document, ...] = ()
+    summaries: tuple[Summary, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    lockdowns: tuple[Lockdown, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return not has_errors(self.findings)
+
+
+def load_file(path: Path, name: str | None = None) -> LoadedFile:
+    """Reads one file; `name` is how findings and origins call it."""
+    shown = str(path) if name is None else name
+    data = read_file(path, shown)
+    if isinstance(data, Finding):
+        return LoadedFile(shown, findings=(data,), lockdowns=(Lockdown(deny=True),))
+    return parse_file(data, shown)
+
+
+def parse_file(data: bytes, name: str) -> LoadedFile:
+    return _FileReader(name, data).read()
+
+
+def duplicates(files: Iterable[LoadedFile]) -> list[tuple[Document, Finding]]:
+    """Documents whose object stands elsewhere, too. The first by file and line is the one that counts."""
+    first: dict[tuple[str, str, str], Document] = {}
+    found: list[tuple[Document, Finding]] = []
+    for document in sorted(
+        (document for file in files for document in file.documents), key=lambda item: (item.file, item.line)
+    ):
+        known = first.setdefault(document.key, document)
+        if known is not document:
+            name = f"{document.namespace}/{document.name}" if document.namespace else document.name
+            message = f"{document.kind} {name} exists already ({known.file}:{known.line})"
+            found.append(
+                (document, make_finding(codes.DOC_DUPLICATE, document.file, message, line=document.line, column=1))
+            )
+    return found
+
+
+@dataclass(slots=True)
+class _FileReader:
+    name: str
+    data: bytes
+    documents: list[Document] = field(default_factory=list)
+    summaries: list[Summary] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    lockdowns: list[Lockdown] = field(default_factory=list)
+
+    def read(self) -> LoadedFile:
+        documents, refused = read_documents(self.data)
+        for document in documents:
+            if document.value is not None:
+                self._document(document.value, document.place)
+        if refused is not None:
+            # What follows the refused place cannot be known.
+            self.findings.append(refused.finding(self.name))
+            self.lockdowns.append(Lockdown(deny=b"ingressDeny" in self.data or b"egressDeny" in self.data))
+        elif not self.summaries and not self.findings:
+            self.findings.append(make_finding(codes.DOC_NONE, self.name, "the file holds no document"))
+        return LoadedFile(
+            self.name,
+            tuple(self.documents),
+            tuple(self.summaries),
+            tuple(sorted(self.findings)),
+            tuple(self.lockdowns),
+        )
+
+    def _document(self, value: Value, place: Place) -> None:
+        if isinstance(value, list):
+            self._refuse(codes.DOC_RULE_LIST, "this is a list of rules without kind and metadata", value, place)
+            return
+        if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
+            self._refuse(codes.DOC_NOT_OBJECT, "this is not an object with apiVersion and kind", value, place)
+            return
+        kind, version = value["kind"], value.get("apiVersion")
+        if kind == "List" or (isinstance(kind, str) and kind.endswith("List") and isinstance(value.get("items"), list)):
+            self._list(value, place)
+            return
+        group = version.partition("/")[0] if isinstance(version, str) else ""
+        if (unsupported := _UNSUPPORTED.get((group, str(kind)))) is not None:
+            self._refuse(unsupported, f"{kind} is not enforced by this version", value, place)
+        elif kind not in (NAMESPACED, CLUSTERWIDE):
+            self._ignore(value, place)
+        elif version != API_VERSION:
+            message = f'{kind} has apiVersion "{version}"; known: {API_VERSION}'
+            self._refuse(codes.DOC_API_VERSION, message, value, place, ("apiVersion",))
+        else:
+            self._policy(value, place, str(kind))
+
+    def _list(self, value: dict[str, Value], place: Place) -> None:
+        items = value.get("items")
+        inside = place.items.get("items")
+        if not isinstance(items, list) or inside is None:
+            self._refuse(codes.DOC_NOT_OBJECT, "a List needs items", value, place)
+            return
+        for index, item in enumerate(items):
+            self._document(item, inside.items[index])
+
+    def _ignore(self, value: dict[str, Value], place: Place) -> None:
+        summary = _summary(value, place, valid=True)
+        self.summaries.append(summary)
+        message = f"{summary.kind} is not a policy: ignored"
+        self.findings.append(
+            make_finding(codes.DOC_OTHER_KIND, self.name, message, line=place.line, column=place.column)
+        )
+
+    def _refuse(self, code: Code, message: str, value: Value, place: Place, path: tuple[PathItem, ...] = ()) -> None:
+        line, column = place.find(path)
+        self.findings.append(make_finding(code, self.name, message, line=line, column=column, path=path))
+        self.summaries.append(_summary(value, place, valid=False))
+        if code is not codes.NOT_GROUP_OBJECT:
+            self.lockdowns.append(may_select(value))
+
+    def _policy(self, value: dict[str, Value], place: Place, kind: str) -> None:
+        try:
+            policy = PolicyObject.model_validate(value)
+        except ValidationError as problem:
+            found = schema_findings(problem, self.name, place, _CODES, _FIELD_NAMES)
+            self.findings.extend(_deny_finding(finding) for finding in found)
+            document = None
+        else:
+            scope = self._scope(policy, place, kind)
+            document = translate(policy, scope)
+            self.findings.extend(scope.findings)
+        if document is None:
+            self.summaries.append(_summary(value, place, valid=False))
+            self.lockdowns.append(may_select(value))
+        else:
+            self.documents.append(document)
+            self.summaries.append(Summary(kind, document.namespace, document.name, True, document.line))
+
+    def _scope(self, policy: PolicyObject, place: Place, kind: str) -> Scope:
+        metadata = policy.metadata
+        namespace = (metadata.namespace or DEFAULT_NAMESPACE) if kind == NAMESPACED else ""
+        scope = Scope(self.name, place, kind, namespace)
+        if kind == CLUSTERWIDE and metadata.namespace:
+            message = f'{kind} is cluster-wide: namespace "{metadata.namespace}" has no meaning'
+            scope.add(codes.NAMESPACE_IGNORED, ("metadata", "namespace"), message)
+        for key, text in (("name", metadata.name), ("namespace", namespace)):
+            if text and not _OBJECT_NAME.match(text):
+                scope.add(codes.NAMESPACE_BAD, ("metadata", key), f'"{text[:80]}" is not the name of an object')
+        return scope
+
+
+def _deny_finding(finding: Finding) -> Finding:
+    """L7 fields in a deny rule are unknown to the schema; say why."""
+    key = finding.path.rpartition(".")[2]
+    in_deny = "ingressDeny[" in finding.path or "egressDeny[" in finding.path
+    if finding.code != codes.SCHEMA_UNKNOWN.id or not in_deny or key not in _NOT_IN_DENY:
+        return finding
+    return Finding(
+        finding.file,
+        finding.line,
+        finding.column,
+        codes.SCHEMA_DENY_L7.id,
+        finding.severity,
+        finding.path,
+        f'"{key}" is not possible in a deny rule',
+        codes.SCHEMA_DENY_L7.hint,
+    )
+
+
+def _summary(value: Value, place: Place, *, valid: bool) -> Summary:
+    content = value if isinstance(value, dict) else {}
+    metadata = content.get("metadata")
+    named = metadata if isinstance(metadata, dict) else {}
+    return Summary(
+        _text(content.get("kind")), _text(named.get("namespace")), _text(named.get("name")), valid, place.line
+    )
+
+
+def _text(value: Value) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,82 @@
+"""Settings of the daemon: what there is, with defaults and reasons; `setting_sources.py` reads them.
+
+Names with dashes are those of files, flags and (in capitals) of environment variables; they are Cilium's where Cilium
+has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+from config.setting_sources import SettingsRefused, collect
+
+__all__ = ["Limits", "Settings", "SettingsRefused", "load_settings"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Limits(_Section):
+    """Everything an outsider can grow has a bound. The numbers follow Envoy's where it has them."""
+
+    max_header_bytes: int = Field(default=61440, ge=1024, le=1 << 20, description="bytes of one request head")
+    max_request_line: int = Field(default=16384, ge=256, le=1 << 20, description="bytes of one request line")
+    max_headers: int = Field(default=100, ge=1, le=10000, description="header fields of one message")
+    max_connections: int = Field(default=10000, ge=1, description="proxied connections of one worker")
+    header_timeout_s: float = Field(default=10.0, gt=0, description="from the first byte of a head to its last")
+    stream_idle_timeout_s: float = Field(default=300.0, gt=0, description="silence inside a request")
+    client_idle_timeout_s: float = Field(default=3600.0, gt=0, description="silence between requests")
+    connect_timeout_s: float = Field(default=2.0, gt=0, description="for the connection to the server")
+    drain_timeout_s: float = Field(default=30.0, ge=0, description="that live connections have on shutdown")
+    buffer_high_water: int = Field(default=65536, ge=4096, description="bytes waiting in one way of a connection")
+
+
+class Settings(_Section):
+    """One value for each setting; `sources` says where it came from."""
+
+    state_dir: Path = Field(default=Path("/run/penstock"), description="sockets and files of the running daemon")
+    bpf_root: Path = Field(default=Path("/sys/fs/bpf/penstock"), description="where programs and maps are pinned")
+    policy_dir: Path | None = Field(default=None, description="folder of policy files")
+    endpoints_file: Path | None = Field(default=None, description="which workloads there are")
+    workers: int = Field(default=0, ge=0, le=1024, description="proxy processes; 0 = one per core")
+    enable_policy: Literal["default", "always", "never"] = Field(
+        default="default", description="when a direction of an endpoint is enforced"
+    )
+    policy_audit_mode: bool = Field(default=False, description="report what would be refused, refuse nothing")
+    allow_localhost: Literal["auto", "always", "policy"] = Field(
+        default="auto", description="whether the node itself reaches every endpoint"
+    )
+    http_403_msg: str = Field(default="Access denied\r\n", max_length=4096, description="body of a 403")
+    node_name: str = Field(default="", description="name of this node in flow records; empty = the host name")
+    hubble_event_buffer_capacity: int = Field(default=4095, ge=1, le=(1 << 20) - 1, description="flows kept")
+    rescan_interval_s: float = Field(default=30.0, gt=0, description="policy files are looked at again after")
+    log_format: Literal["text", "json"] = Field(default="text", description="form of the log")
+    debug: bool = Field(default=False, description="log more")
+    limits: Limits = Field(default_factory=Limits)
+
+    _sources: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """Setting (with dashes) → where its value came from."""
+        return self._sources
+
+
+def load_settings(
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    config_dir: Path | None = None,
+    config_file: Path | None = None,
+) -> Settings:
+    """The settings in force: flags > environment > config_dir > config_file > defaults.
+
+    `flags` of value None count as not given. Raises `SettingsRefused` with all that is wrong.
+    """
+    settings, sources = collect(Settings, Limits, flags, environ, config_dir, config_file)
+    settings._sources = sources
+    return settings

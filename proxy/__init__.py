@@ -1,0 +1,19 @@
+"""The running node: agent, workers, flow records, API, command line, lab.
+
+    policy files ─▶ config/store ─▶ Snapshot(revision) ─▶ app.py ─┬─▶ workers.py ─▶ worker/ (processes: judge requests)
+    endpoints    ─▶                                               └─▶ datapath.py ─▶ bpf/ (kernel: identity, port)
+
+    kernel events ─▶ flows/from_events  ┐
+    worker batches ─▶ flows/from_workers ┴▶ flows/ring ─▶ api/ ─▶ cli/ (observe, status, …)
+
+A change reaches the workers before it reaches the kernel: whatever the kernel redirects, a worker can judge.
+
+| socket | where | why its own |
+|---|---|---|
+| listeners | 127.0.0.1 and ::1, any free port, one each per worker | transparent: the kernel hands connections to them by socket, nobody reaches them by address |
+| upstream | client's address → original destination, per connection | the server sees who asks |
+| control | socketpair, agent ↔ worker | snapshots down, reports up; its end is the worker's end |
+| API | STATE_DIR/penstock.sock | observing never shares a socket with traffic |
+
+`app.py` is the only module that makes components; `datapath.py` is the only one that talks to `bpf`.
+"""

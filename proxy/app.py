@@ -1,0 +1,274 @@
+"""The agent: the only module that makes components, in the order in which they depend on each other.
+
+    lock ─▶ policy ─▶ datapath ─▶ workers ─▶ listeners in the kernel ─▶ snapshot in the kernel ─▶ API ─▶ ready
+
+A snapshot reaches the workers before the kernel, at start and at every change: whatever the kernel redirects, a worker
+can judge. On SIGTERM the kernel forgets the listeners first (new connections to ports with L7 rules are refused), then
+workers finish what is under way. What is pinned stays and keeps enforcing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import uvloop
+
+from config.policy.resolved import Snapshot
+from config.settings import Limits, Settings
+from config.store import PolicyStore, Refresh
+from config.watch import changes
+from proxy.api.models import AgentStatus, Component, FindingView, PolicyState, State, WorkerView
+from proxy.api.server import ApiServer
+from proxy.datapath import BpfError, Datapath
+from proxy.flows.enrich import Enricher
+from proxy.flows.from_events import EventFlows
+from proxy.flows.from_workers import WorkerFlows
+from proxy.flows.ring import FlowRing
+from proxy.kernel_events import to_flow_events
+from proxy.lock import AlreadyRunningError, acquire
+from proxy.logs import configure_logging
+from proxy.readiness import Readiness
+from proxy.supervise import Supervisor
+from proxy.worker.options import WorkerLimits
+from proxy.workers import WorkerPool
+
+log = logging.getLogger("penstock")
+
+INTERFACE_POLL_S = 1.0
+"""How often interfaces of endpoints that were not found are looked for again."""
+
+
+class Agent:
+    """One running agent; also what the API looks at (`AgentView`)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._started_ns = time.time_ns()
+        self._node_name = settings.node_name or socket.gethostname()
+        self._supervisor = Supervisor()
+        self._readiness = Readiness()
+        self._readiness.register("policy", "datapath", "workers", "API")
+        self._changing = asyncio.Lock()
+        self._store = PolicyStore(settings)
+        self._refresh: Refresh | None = None
+        self._snapshot = Snapshot(0)
+        self._datapath: Datapath | None = None
+        self._datapath_error = ""
+        self._pool: WorkerPool | None = None
+        self.flows = FlowRing(settings.hubble_event_buffer_capacity, self._node_name)
+        self._enricher = Enricher(self._node_name)
+        self._worker_flows = WorkerFlows(self.flows, self._enricher)
+        self._event_flows = EventFlows(self.flows, self._enricher)
+        self._events_lost = 0
+        self._api = ApiServer(self, Path(settings.state_dir) / "penstock.sock")
+
+    # -- start and stop --------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Bring everything up. Raises BpfError when the kernel will not have it."""
+        await self._read_policy()
+        self._readiness.done("policy")
+        self._datapath = await asyncio.to_thread(Datapath.open, Path(self._settings.bpf_root))
+        log.info("datapath %s", "adopted" if self._datapath.adopted else "loaded")
+        asyncio.get_running_loop().add_reader(self._datapath.events.fileno(), self._read_events)
+        count = self._settings.workers or os.cpu_count() or 1
+        self._pool = WorkerPool(
+            count, worker_limits(self._settings.limits), self._datapath.connections_fd, self._supervisor, self._worker_flows.add
+        )
+        await self._pool.start(self._snapshot, self._denial)
+        self._readiness.done("workers")
+        await asyncio.to_thread(self._datapath.set_listeners, self._pool.listeners())
+        await self._sync()
+        self._readiness.done("datapath")
+        await self._api.start()
+        self._readiness.done("API")
+        self._supervisor.start("policy watch", self._watch())
+        self._supervisor.start("interfaces", self._follow_interfaces())
+
+    async def stop(self) -> None:
+        """Refuse new connections, let those under way finish, leave the kernel enforcing."""
+        log.info("stopping: connections have %g s to finish", self._settings.limits.drain_timeout_s)
+        if self._datapath is not None:
+            await asyncio.to_thread(self._datapath.set_listeners, [])
+        if self._pool is not None:
+            await self._pool.stop(self._settings.limits.drain_timeout_s + 1)
+        await self._api.stop()
+        await self._supervisor.stop()
+        if self._pool is not None:
+            self._pool.close()
+        if self._datapath is not None:
+            asyncio.get_running_loop().remove_reader(self._datapath.events.fileno())
+            self._datapath.close()
+
+    # -- policy ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _denial(self) -> bytes:
+        return self._settings.http_403_msg.encode()
+
+    async def reload(self) -> None:
+        """Read policies and endpoints again and put what changed in force, workers first."""
+        async with self._changing:
+            if not await self._read_policy():
+                return
+            assert self._pool is not None
+            await self._pool.apply(self._snapshot, self._denial)
+            await self._sync()
+            log.info("revision %d in force", self._snapshot.revision)
+
+    async def _read_policy(self) -> bool:
+        """True if there is a new snapshot."""
+        refresh = await asyncio.to_thread(self._store.refresh)
+        known = set(self._refresh.findings) if self._refresh else set()
+        for finding in refresh.findings:
+            if finding not in known:
+                level = {"error": logging.ERROR, "warning": logging.WARNING}.get(finding.severity, logging.INFO)
+                log.log(level, "%s", finding)
+        self._refresh = refresh
+        if refresh.snapshot is None:
+            return False
+        self._snapshot = refresh.snapshot
+        self._enricher.publish(refresh.snapshot)
+        return True
+
+    async def _watch(self) -> None:
+        paths = [Path(p) for p in (self._settings.policy_dir, self._settings.endpoints_file) if p]
+        async for _ in changes(paths, self._settings.rescan_interval_s):
+            await self.reload()
+
+    # -- datapath --------------------------------------------------------------------------------------------------
+
+    async def _sync(self) -> None:
+        assert self._datapath is not None
+        try:
+            report = await asyncio.to_thread(self._datapath.sync, self._snapshot)
+        except BpfError as error:
+            # What was in force stays; the next change or the interface poll tries again.
+            self._datapath_error = str(error)
+            log.error("the kernel did not take revision %d: %s", self._snapshot.revision, error)
+            return
+        self._datapath_error = ""
+        for endpoint, why in report.pending.items():
+            known = self._snapshot.endpoints[endpoint]
+            log.warning("endpoint %s/%s is not attached: %s", known.namespace, known.name, why)
+
+    async def _follow_interfaces(self) -> None:
+        """Attach to interfaces that appear later, or again; retry a sync that failed."""
+        while True:
+            await asyncio.sleep(INTERFACE_POLL_S)
+            assert self._datapath is not None
+            async with self._changing:
+                if self._datapath_error or await asyncio.to_thread(self._datapath.interfaces_changed, self._snapshot):
+                    await self._sync()
+
+    def _read_events(self) -> None:
+        assert self._datapath is not None
+        self._event_flows.add(to_flow_events(self._datapath.events.read()))
+
+    # -- AgentView -------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        return self._snapshot
+
+    def config(self) -> Mapping[str, object]:
+        return self._settings.model_dump(mode="json", exclude={"sources"})
+
+    def config_sources(self) -> Mapping[str, str]:
+        return self._settings.sources
+
+    def status(self) -> AgentStatus:
+        return AgentStatus(
+            version=version("penstock"),
+            node_name=self._node_name,
+            started_ns=self._started_ns,
+            policy=self._policy_state(),
+            datapath=self._datapath_state(),
+            workers=self._worker_views(),
+            datapath_details=self._datapath_details(),
+            pending=self._readiness.pending,
+            counters=dict(self._worker_flows.totals),
+        )
+
+    def _policy_state(self) -> PolicyState:
+        refresh = self._refresh
+        findings = refresh.findings if refresh else ()
+        origins = self._snapshot.origins.values()
+        return PolicyState(
+            revision=self._snapshot.revision,
+            enforcement=self._settings.enable_policy,
+            audit=self._settings.policy_audit_mode,
+            policies=len({(o.kind, o.namespace, o.name) for o in origins if o.file}),
+            stale_files=tuple(refresh.stale_files) if refresh else (),
+            denying_files=tuple(refresh.denying_files) if refresh else (),
+            findings=tuple(
+                FindingView(f.code, f.severity, f.file, f.line, f.column, f.message, f.hint, f.path) for f in findings
+            ),
+        )
+
+    def _datapath_state(self) -> Component:
+        if self._datapath is None:
+            return Component(State.FAILURE, "not loaded")
+        if self._datapath_error:
+            return Component(State.FAILURE, self._datapath_error)
+        pending = self._datapath.status().pending
+        if pending:
+            return Component(State.DEGRADED, f"{len(pending)} endpoints have no interface")
+        return Component(State.OK)
+
+    def _datapath_details(self) -> Mapping[str, object]:
+        return dataclasses.asdict(self._datapath.status()) if self._datapath is not None else {}
+
+    def _worker_views(self) -> tuple[WorkerView, ...]:
+        if self._pool is None:
+            return ()
+        wanted = self._snapshot.revision
+        return tuple(
+            WorkerView(w.index, w.pid, w.revision == wanted, w.revision, w.restarts) for w in self._pool.workers
+        )
+
+
+def worker_limits(limits: Limits) -> WorkerLimits:
+    return WorkerLimits(**{field.name: getattr(limits, field.name) for field in dataclasses.fields(WorkerLimits)})
+
+
+async def _serve(settings: Settings) -> int:
+    loop = asyncio.get_running_loop()
+    agent = Agent(settings)
+    stopping = asyncio.Event()
+    reloads = Supervisor()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: reloads.start("reload", agent.reload()))
+    try:
+        await agent.start()
+    except BpfError as error:
+        log.error("the datapath can not be set up: %s (`penstock check` tells what this kernel lacks)", error)
+        await agent.stop()
+        return 1
+    await stopping.wait()
+    await reloads.stop()
+    await agent.stop()
+    return 0
+
+
+def run(settings: Settings) -> int:
+    """Run the agent until SIGTERM. Returns the exit code."""
+    configure_logging(settings.log_format, debug=settings.debug)
+    try:
+        lock = acquire(Path(settings.state_dir) / "lock")
+    except (AlreadyRunningError, OSError) as error:
+        log.error("%s", error)
+        return 1
+    try:
+        return uvloop.run(_serve(settings))
+    finally:
+        os.close(lock)

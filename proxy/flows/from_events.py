@@ -1,0 +1,192 @@
+"""Datapath events → flow records: drops, policy verdicts on first packets, audit verdicts.
+
+`PacketEvent` is all that is needed from the kernel's record; `proxy.datapath` makes one from the raw bytes. A packet
+that policy refused is two flows, as Cilium's users know it: the policy verdict DENIED and the drop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+import msgspec
+
+from config.policy.resolved import Direction, Protocol
+from proxy.flows.enrich import Attribution, Enricher
+from proxy.flows.model import (
+    L4,
+    Endpoint,
+    EventType,
+    Flow,
+    FlowType,
+    Ip,
+    LostSource,
+    TrafficDirection,
+    Verdict,
+)
+from proxy.flows.reasons import POLICY_DENIED, POLICY_DENY, reason_name, reason_words
+from proxy.flows.ring import FlowRing, Record
+from proxy.flows.summary import l4_summary
+
+_BY_POLICY: Final = frozenset((POLICY_DENIED, POLICY_DENY))
+_L4_NAMES: Final[dict[int, str]] = {
+    Protocol.TCP: "TCP",
+    Protocol.UDP: "UDP",
+    Protocol.SCTP: "SCTP",
+    Protocol.ICMP: "ICMPv4",
+    Protocol.ICMPV6: "ICMPv6",
+}
+_DIRECTIONS: Final = {
+    None: TrafficDirection.TRAFFIC_DIRECTION_UNKNOWN,
+    Direction.INGRESS: TrafficDirection.INGRESS,
+    Direction.EGRESS: TrafficDirection.EGRESS,
+}
+
+
+class EventKind(Enum):
+    DROP = "drop"
+    VERDICT = "verdict"
+
+
+@dataclass(frozen=True, slots=True)
+class PacketEvent:
+    """One event of the kernel.
+
+    `time_ns` is wall-clock time. `verdict` of a VERDICT event is FORWARDED, REDIRECTED, AUDIT or DROPPED; a DROP is
+    always DROPPED. `reason`, a positive drop reason number, its name, and what it means in words: 0 and empty if there
+    is none. `direction` is the one that decided, None if the packet was dropped before there was one; `rule` is the
+    deciding rule's id, `other_rule` that of the other direction, which had its say, too, where both ends are local.
+    Endpoints and rules are 0 where there is none. Addresses are empty if the frame is not IP. `revision` 0: the current
+    one. `match` None: worked out from the rule. ICMP has a type and a code in place of ports.
+    """
+
+    kind: EventKind
+    time_ns: int
+    source: str
+    destination: str
+    protocol: int
+    source_port: int = 0
+    destination_port: int = 0
+    tcp_flags: int = 0
+    icmp_type: int = 0
+    icmp_code: int = 0
+    verdict: Verdict = Verdict.DROPPED
+    reason: int = 0
+    reason_name: str = ""
+    reason_words: str = ""
+    direction: Direction | None = None
+    source_endpoint: int = 0
+    destination_endpoint: int = 0
+    source_identity: int = 0
+    destination_identity: int = 0
+    rule: int = 0
+    other_rule: int = 0
+    revision: int = 0
+    match: int | None = None
+    interface: int = 0
+
+
+class EventRecord(msgspec.Struct, frozen=True, gc=False):
+    verdict: int
+    event_type: int
+    event: PacketEvent
+    source: Endpoint
+    destination: Endpoint
+    attribution: Attribution
+    other: Attribution
+    node_name: str
+
+    def observation(self, uuid: str) -> Flow:
+        return _flow(self, uuid)
+
+
+class EventFlows:
+    """Takes the events of the datapath."""
+
+    def __init__(self, ring: FlowRing, enricher: Enricher) -> None:
+        self._ring = ring
+        self._enricher = enricher
+
+    def add(self, events: Iterable[PacketEvent]) -> None:
+        records: list[Record] = []
+        for event in events:
+            denied = event.verdict in (Verdict.DROPPED, Verdict.AUDIT)
+            attribution = other = _NO_POLICY
+            if event.kind is EventKind.VERDICT or event.reason in _BY_POLICY:
+                direction = event.direction if event.direction is not None else Direction.INGRESS
+                attribution = self._attribution(event, event.rule, direction, denied)
+                if event.other_rule and not denied:
+                    other = self._attribution(event, event.other_rule, Direction(1 - direction), denied)
+                records.append(self._record(event, event.verdict, EventType.POLICY_VERDICT, attribution, other))
+            if event.kind is EventKind.DROP:
+                records.append(self._record(event, Verdict.DROPPED, EventType.DROP, attribution, other))
+        self._ring.extend(records)
+
+    def lost(self, count: int, cpu: int | None = None) -> None:
+        """The kernel's ring buffer was full `count` times."""
+        self._ring.lose(LostSource.PERF_EVENT_RING_BUFFER, count, time.time_ns(), cpu)
+
+    def _record(
+        self, event: PacketEvent, verdict: Verdict, kind: EventType, attribution: Attribution, other: Attribution
+    ) -> EventRecord:
+        side = self._enricher.side
+        source = side(event.source_endpoint, event.source_identity, event.source)
+        destination = side(event.destination_endpoint, event.destination_identity, event.destination)
+        return EventRecord(verdict, kind, event, source, destination, attribution, other, self._enricher.node_name)
+
+    def _attribution(self, event: PacketEvent, rule: int, direction: Direction, denied: bool) -> Attribution:
+        subject = event.source_endpoint if direction is Direction.EGRESS else event.destination_endpoint
+        return self._enricher.attribution(rule, event.revision, direction, subject, denied=denied)
+
+
+_NO_POLICY: Final = Attribution()
+
+
+def _flow(record: EventRecord, uuid: str) -> Flow:
+    event, attribution = record.event, record.attribution
+    is_drop = record.event_type == EventType.DROP
+    denied = record.verdict in (Verdict.DROPPED, Verdict.AUDIT)
+    egress = event.direction is Direction.EGRESS
+    # What audit mode let pass was not dropped; its reason stays in `deciding`.
+    reason = event.reason if record.verdict == Verdict.DROPPED else 0
+    l4 = _l4(event)
+    words = event.reason_words or reason_words(event.reason) if event.reason else ""
+    return Flow(
+        time_ns=event.time_ns,
+        uuid=uuid,
+        verdict=Verdict(record.verdict),
+        drop_reason=reason,
+        ip=Ip(event.source, event.destination, 6 if ":" in event.source else 4) if event.source else None,
+        l4=l4,
+        source=record.source,
+        destination=record.destination,
+        type=FlowType.L3_L4,
+        node_name=record.node_name,
+        event_type=record.event_type,
+        event_sub_type=reason if is_drop else 0,
+        traffic_direction=_DIRECTIONS[event.direction],
+        policy_match_type=0 if is_drop else attribution.match if event.match is None else event.match,
+        drop_reason_desc=(event.reason_name or reason_name(reason)) if reason else "",
+        # Conntrack never saw a dropped packet, so nobody knows whose answer it is.
+        is_reply=None if is_drop else False,
+        interface_index=event.interface,
+        summary=l4_summary(l4) if l4 else "",
+        deciding=attribution.deciding(words),
+        egress_allowed_by=() if denied else (attribution if egress else record.other).policies,
+        ingress_allowed_by=() if denied else (record.other if egress else attribution).policies,
+        egress_denied_by=attribution.policies if egress and denied else (),
+        ingress_denied_by=attribution.policies if denied and not egress else (),
+        policy_log=(attribution.log(words),) if denied and (attribution.default_deny or attribution.rule) else (),
+    )
+
+
+def _l4(event: PacketEvent) -> L4 | None:
+    name = _L4_NAMES.get(event.protocol)
+    if name is None:
+        return None
+    if name.startswith("ICMP"):
+        return L4(name, icmp_type=event.icmp_type, icmp_code=event.icmp_code)
+    return L4(name, event.source_port, event.destination_port, event.tcp_flags)

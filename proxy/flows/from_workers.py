@@ -1,0 +1,229 @@
+"""Worker batches → flow records.
+
+An agent may receive tens of thousands of exchanges a second and nobody may be looking, so a record is two references
+and four numbers; URL, labels and JSON come into being when it is read. As in Hubble a refused request is two flows:
+the DROPPED request, and the 403 that was FORWARDED to the client.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Final
+
+import msgspec
+
+from config.policy.resolved import Direction
+from proxy.flows import summary
+from proxy.flows.enrich import Attribution, Enricher
+from proxy.flows.model import (
+    L4,
+    L7,
+    Endpoint,
+    EventType,
+    Flow,
+    FlowType,
+    Http,
+    Ip,
+    L7Type,
+    LostSource,
+    TrafficDirection,
+    Verdict,
+)
+from proxy.flows.reasons import POLICY_DENIED, reason_name
+from proxy.flows.ring import FlowRing, Record
+from proxy.flows.wire import Batch, Connection, Exchange, Failure
+
+MAX_CONNECTIONS: Final = 65536
+"""Connections remembered per worker. A worker has a limit of its own; this one holds if it lies."""
+
+_ALLOWED: Final = frozenset((Verdict.FORWARDED, Verdict.REDIRECTED))
+_VERDICTS: Final = {int(verdict): verdict for verdict in Verdict}
+_UNATTRIBUTED: Final = Attribution()
+_DIRECTIONS: Final = {0: TrafficDirection.INGRESS, 1: TrafficDirection.EGRESS}
+_POLICY_DENIED_NAME: Final = reason_name(POLICY_DENIED)
+
+
+class Link(msgspec.Struct, frozen=True, gc=False):
+    """What all records of a connection share."""
+
+    facts: Connection
+    source: Endpoint
+    destination: Endpoint
+    node_name: str
+
+    def ip(self, reply: bool) -> Ip:
+        client, server = self.facts.client, self.facts.server
+        version = 6 if ":" in client else 4
+        return Ip(server, client, version) if reply else Ip(client, server, version)
+
+    def l4(self, reply: bool) -> L4:
+        client, server = self.facts.client_port, self.facts.server_port
+        return L4("TCP", server, client) if reply else L4("TCP", client, server)
+
+
+class HttpRecord(msgspec.Struct, frozen=True, gc=False):
+    """A request or its response."""
+
+    verdict: int
+    event_type: int
+    response: bool
+    exchange: Exchange
+    link: Link
+    attribution: Attribution
+
+    def observation(self, uuid: str) -> Flow:
+        return _http_flow(self, uuid)
+
+
+class FailureRecord(msgspec.Struct, frozen=True, gc=False):
+    """A connection that ended for a reason of its own."""
+
+    verdict: int
+    event_type: int
+    failure: Failure
+    link: Link
+
+    def observation(self, uuid: str) -> Flow:
+        failure, link = self.failure, self.link
+        words = ": ".join(part for part in (failure.reason, failure.detail) if part)
+        dropped = self.verdict == Verdict.DROPPED
+        return Flow(
+            time_ns=failure.time_ns,
+            uuid=uuid,
+            verdict=Verdict(self.verdict),
+            drop_reason=POLICY_DENIED if dropped else 0,
+            ip=link.ip(reply=False),
+            l4=link.l4(reply=False),
+            source=link.source,
+            destination=link.destination,
+            type=FlowType.L7,
+            node_name=link.node_name,
+            l7=L7(L7Type.REQUEST),
+            event_type=EventType.L7,
+            traffic_direction=_DIRECTIONS.get(failure.direction, TrafficDirection.TRAFFIC_DIRECTION_UNKNOWN),
+            drop_reason_desc=_POLICY_DENIED_NAME if dropped else "",
+            is_reply=False,
+            summary=words,
+            deciding=_UNATTRIBUTED.deciding(words),
+            policy_log=(words,),
+        )
+
+
+class WorkerFlows:
+    """Takes the batches of all workers. `totals` adds up their counters, exact whatever is lost."""
+
+    def __init__(self, ring: FlowRing, enricher: Enricher) -> None:
+        self._ring = ring
+        self._enricher = enricher
+        self._links: dict[int, dict[int, Link]] = {}
+        self._nowhere = Link(Connection(0, "", 0, "", 0, 0, 0, 0, 0), Endpoint(), Endpoint(), enricher.node_name)
+        self.totals: Counter[str] = Counter()
+
+    def add(self, batch: Batch) -> None:
+        links = self._links.setdefault(batch.worker, {})
+        for connection in batch.connections:
+            links[connection.id] = self._link(connection)
+        while len(links) > MAX_CONNECTIONS:
+            del links[next(iter(links))]
+        records: list[Record] = []
+        for exchange in batch.exchanges:
+            self._exchange(exchange, links.get(exchange.connection, self._nowhere), records)
+        for failure in batch.failures:
+            link = links.get(failure.connection, self._nowhere)
+            verdict = _VERDICTS.get(failure.verdict, Verdict.ERROR)
+            records.append(FailureRecord(verdict, EventType.L7, failure, link))
+        self._ring.extend(records)
+        for number in batch.closed:
+            links.pop(number, None)
+        self.totals.update(batch.counters)
+        self._ring.lose(LostSource.OBSERVER_EVENTS_QUEUE, batch.lost, time.time_ns())
+
+    def forget(self, worker: int) -> None:
+        """A worker is gone, and its connections with it."""
+        self._links.pop(worker, None)
+
+    def _link(self, connection: Connection) -> Link:
+        side = self._enricher.side
+        return Link(
+            connection,
+            side(connection.source_endpoint, connection.source_identity, connection.client),
+            side(connection.destination_endpoint, connection.destination_identity, connection.server),
+            self._enricher.node_name,
+        )
+
+    def _exchange(self, exchange: Exchange, link: Link, records: list[Record]) -> None:
+        verdict = _VERDICTS.get(exchange.verdict, Verdict.ERROR)
+        attribution = _UNATTRIBUTED
+        # Bytes that do not parse never met a policy.
+        if verdict is not Verdict.ERROR:
+            egress = exchange.direction == Direction.EGRESS
+            attribution = self._enricher.attribution(
+                exchange.rule,
+                exchange.revision,
+                Direction.EGRESS if egress else Direction.INGRESS,
+                link.facts.source_endpoint if egress else link.facts.destination_endpoint,
+                denied=verdict not in _ALLOWED,
+            )
+        records.append(HttpRecord(verdict, EventType.L7, False, exchange, link, attribution))
+        if exchange.status:
+            records.append(HttpRecord(Verdict.FORWARDED, EventType.L7, True, exchange, link, attribution))
+
+
+def _http_flow(record: HttpRecord, uuid: str) -> Flow:
+    exchange, link, reply = record.exchange, record.link, record.response
+    verdict = Verdict(record.verdict)
+    dropped = verdict is Verdict.DROPPED
+    http = _http(exchange, link, exchange.status if reply else 0)
+    latency = exchange.latency_ns if reply else 0
+    # A response carries no decision of its own; its request says who decided.
+    attribution = _UNATTRIBUTED if reply else record.attribution
+    allowed = verdict in _ALLOWED
+    egress = exchange.direction == Direction.EGRESS
+    return Flow(
+        time_ns=exchange.time_ns + latency,
+        uuid=uuid,
+        verdict=verdict,
+        drop_reason=POLICY_DENIED if dropped else 0,
+        ip=link.ip(reply),
+        l4=link.l4(reply),
+        source=link.destination if reply else link.source,
+        destination=link.source if reply else link.destination,
+        type=FlowType.L7,
+        node_name=link.node_name,
+        l7=L7(L7Type.RESPONSE if reply else L7Type.REQUEST, latency, "http", http),
+        event_type=EventType.L7,
+        traffic_direction=_DIRECTIONS.get(exchange.direction, TrafficDirection.TRAFFIC_DIRECTION_UNKNOWN),
+        drop_reason_desc=_POLICY_DENIED_NAME if dropped else "",
+        is_reply=reply,
+        summary=summary.http_response(http, latency) if reply else summary.http_request(http),
+        deciding=None if reply else attribution.deciding(exchange.reason),
+        egress_allowed_by=attribution.policies if egress and allowed else (),
+        ingress_allowed_by=attribution.policies if allowed and not egress else (),
+        egress_denied_by=attribution.policies if egress and not allowed else (),
+        ingress_denied_by=() if egress or allowed else attribution.policies,
+        policy_log=() if allowed else (attribution.log(exchange.reason),),
+    )
+
+
+def _http(exchange: Exchange, link: Link, code: int) -> Http:
+    version = exchange.version if "/" in exchange.version else f"HTTP/{exchange.version}"
+    return Http(code, _text(exchange.method), _url(exchange, link), version)
+
+
+def _url(exchange: Exchange, link: Link) -> str:
+    """The absolute URL, whatever form the request's target had (RFC 9112 §3.2)."""
+    target = _text(exchange.target)
+    if "://" in target.partition("?")[0]:
+        return target
+    host = _text(exchange.host)
+    if not host:
+        server = link.facts.server
+        host = f"[{server}]:{link.facts.server_port}" if ":" in server else f"{server}:{link.facts.server_port}"
+    if exchange.method == b"CONNECT":
+        return f"http://{target or host}"
+    return f"http://{host}{target}" if target.startswith("/") else f"http://{host}/{target}"
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "backslashreplace")

@@ -1,0 +1,356 @@
+"""One redirected connection: the client's side, the server's side, and how they end.
+
+    Downstream (client's bytes) ──▶ filter ──▶ upstream.write
+    client.write ◀── filter ◀── Upstream (server's bytes)
+
+The server is connected to when the first request is permitted, not before: a client that is refused everything never
+makes a connection. A side that can not take more pauses the reading of the other. Nothing is buffered beyond what
+the transports' high-water marks allow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from time import monotonic_ns
+from typing import TYPE_CHECKING, cast
+
+from config.policy.resolved import Direction
+from parsers.http1.filter import End, Http1Filter
+from proxy.datapath import ConnectionFacts
+from proxy.flows import wire
+from proxy.flows.model import Verdict
+from proxy.worker.judges import ConnectionRefused
+from proxy.worker.upstream import UpstreamError, connect_upstream
+
+if TYPE_CHECKING:
+    from proxy.worker.main import Worker
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+LINGER_NS = 1_000_000_000
+"""How long a closed connection's incoming bytes are still read over, so that our last answer is not lost to a reset."""
+
+
+class Downstream(asyncio.Protocol):
+    """The client's side, and the connection itself."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.id = 0
+        self.is_reported = False
+        self.last_activity = 0
+        self.unfinished_head = 0
+        self.head_since = 0
+        self.lingering_since = 0
+        self._worker = worker
+        self._transport: asyncio.Transport | None = None
+        self._upstream: Upstream | None = None
+        self._for_server: list[bytes] = []
+        self._for_server_bytes = 0
+        self._client_is_done = False
+
+    # -- asyncio.Protocol ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport = cast("asyncio.Transport", transport)
+        self.last_activity = monotonic_ns()
+        self.client = transport.get_extra_info("peername")[:2]
+        self.server = transport.get_extra_info("sockname")[:2]
+        facts = self._worker.admit(self)
+        if facts is None:
+            self._reset(transport)
+            return
+        self.facts: ConnectionFacts = facts
+        judge = self._worker.judges.judge(facts, self.server[1])
+        if isinstance(judge, ConnectionRefused):
+            self._worker.reports.failure(
+                self, self.last_activity, Verdict.DROPPED, judge.direction, judge.reason, "connection refused"
+            )
+            self._reset(transport)
+            return
+        self.filter = Http1Filter(judge, self._worker.shared, self)
+        transport.set_write_buffer_limits(high=self._worker.limits.buffer_high_water)
+        self._worker.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.lingering_since:
+            return
+        now = self.last_activity = monotonic_ns()
+        filter_ = self.filter
+        out = filter_.client_data(data, now)
+        if out:
+            if self._upstream is not None:
+                self._upstream.write(out)
+            else:
+                self._hold_for_server(out)
+        if filter_.answer:
+            self._send_answer()
+        if filter_.end is not None:
+            self._end(filter_.end)
+
+    def eof_received(self) -> bool:
+        if self.lingering_since:
+            return False
+        self.filter.client_eof()
+        self._client_is_done = True
+        if self.filter.end is not None:
+            self._end(self.filter.end)
+            return False
+        if self._upstream is not None:
+            self._upstream.write_eof()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self not in self._worker.connections:
+            return
+        self._worker.connections.discard(self)
+        self.filter.finish(monotonic_ns())
+        if self._upstream is not None:
+            self._upstream.abort()
+        self._worker.reports.closed(self)
+
+    def pause_writing(self) -> None:
+        if self._upstream is not None:
+            self._upstream.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._upstream is not None:
+            self._upstream.resume_reading()
+
+    # -- towards the server ----------------------------------------------------------------------------------------
+
+    def _hold_for_server(self, data: bytes) -> None:
+        """Keep the first bytes until the server is connected; a client that sends more has to wait."""
+        if not self._for_server:
+            self._worker.supervisor.start(f"upstream of connection {self.id}", self._connect())
+        self._for_server.append(data)
+        self._for_server_bytes += len(data)
+        if self._for_server_bytes > self._worker.limits.buffer_high_water and self._transport is not None:
+            self._transport.pause_reading()
+
+    async def _connect(self) -> None:
+        try:
+            sock = await connect_upstream(self.client[0], self.server, self._worker.limits.connect_timeout_s)
+        except UpstreamError as error:
+            self._fail_upstream(str(error))
+            return
+        if self._transport is None:
+            sock.close()
+            return
+        loop = asyncio.get_running_loop()
+        upstream = Upstream(self)
+        await loop.create_connection(lambda: upstream, sock=sock)
+        upstream.set_write_buffer_limit(self._worker.limits.buffer_high_water)
+        self._upstream = upstream
+        upstream.write(b"".join(self._for_server))
+        self._for_server.clear()
+        if self._client_is_done:
+            upstream.write_eof()
+        if self._for_server_bytes > self._worker.limits.buffer_high_water:
+            self.resume_reading()
+
+    def _fail_upstream(self, reason: str) -> None:
+        now = monotonic_ns()
+        self._worker.reports.failure(self, now, Verdict.ERROR, Direction.INGRESS, reason, "upstream")
+        self.filter.server_unreachable(reason, now)
+        self._send_answer()
+        self._end(End.CLOSE)
+
+    # -- from the server -------------------------------------------------------------------------------------------
+
+    def server_data(self, data: bytes) -> None:
+        if self.lingering_since or self._transport is None:
+            return
+        now = self.last_activity = monotonic_ns()
+        filter_ = self.filter
+        out = filter_.server_data(data, now)
+        if out:
+            self._transport.write(out)
+        if filter_.answer:
+            self._send_answer()
+        if filter_.end is not None:
+            self._end(filter_.end)
+
+    def server_eof(self) -> None:
+        if self.lingering_since:
+            return
+        self.filter.server_eof()
+        self._send_answer()
+        if self.filter.end is not None:
+            self._end(self.filter.end)
+        elif self._transport is not None:
+            self._transport.write_eof()
+
+    def server_lost(self, exc: Exception | None) -> None:
+        self._upstream = None
+        if self._transport is None or self.lingering_since:
+            return
+        if exc is not None:
+            self._end(End.ABORT)
+        else:
+            self.server_eof()
+
+    def pause_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    # -- ends ------------------------------------------------------------------------------------------------------
+
+    def _send_answer(self) -> None:
+        if self.filter.answer and self._transport is not None:
+            self._transport.write(self.filter.answer)
+            self.filter.answer = b""
+
+    def _end(self, end: End) -> None:
+        if self.filter.failure:
+            now = monotonic_ns()
+            self._worker.reports.failure(self, now, Verdict.ERROR, Direction.INGRESS, self.filter.failure, "http")
+            self.filter.failure = ""
+        if end is End.ABORT:
+            self.abort()
+            return
+        if self._upstream is not None:
+            self._upstream.close()
+            self._upstream = None
+        if self._transport is None or self.lingering_since:
+            return
+        self.lingering_since = monotonic_ns()
+        if self._client_is_done:
+            self._transport.close()
+        else:
+            # Closing with unread bytes would reset the connection and could take our last answer with it.
+            self._transport.resume_reading()
+            self._transport.write_eof()
+
+    def abort(self) -> None:
+        """Reset both sides at once."""
+        if self._upstream is not None:
+            self._upstream.abort()
+            self._upstream = None
+        if self._transport is not None:
+            self._reset(self._transport)
+
+    def _reset(self, transport: asyncio.Transport) -> None:
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        transport.abort()
+
+    # -- what the worker asks of its connections ---------------------------------------------------------------------
+
+    def describe(self) -> wire.Connection:
+        return wire.Connection(
+            self.id,
+            self.client[0],
+            self.client[1],
+            self.server[0],
+            self.server[1],
+            self.facts.source_endpoint,
+            self.facts.destination_endpoint,
+            self.facts.source_identity,
+            self.facts.destination_identity,
+        )
+
+    def judge_anew(self) -> None:
+        """A new snapshot is in force: the next request meets it, or the connection ends as it is not allowed."""
+        judge = self._worker.judges.judge(self.facts, self.server[1])
+        if isinstance(judge, ConnectionRefused):
+            self._worker.reports.failure(
+                self, monotonic_ns(), Verdict.DROPPED, judge.direction, judge.reason, "permission withdrawn"
+            )
+            self.abort()
+        else:
+            self.filter.judge = judge
+
+    def check_time(self, now: int) -> None:
+        """Called every second: end what takes too long."""
+        limits = self._worker.limits
+        if self.lingering_since:
+            if now - self.lingering_since > LINGER_NS and self._transport is not None:
+                self._transport.abort()
+            return
+        head = self.filter.unfinished_head
+        if head != self.unfinished_head:
+            self.unfinished_head, self.head_since = head, now
+        elif head and now - self.head_since > limits.header_timeout_s * 1_000_000_000:
+            self._worker.reports.counters["timeouts.head"] += 1
+            self.filter.time_out()
+            self._send_answer()
+            self._end(self.filter.end or End.ABORT)
+            return
+        is_quiet = self.filter.is_idle or self.filter.is_tunnel
+        allowed_s = limits.client_idle_timeout_s if is_quiet else limits.stream_idle_timeout_s
+        if now - self.last_activity > allowed_s * 1_000_000_000:
+            self._worker.reports.counters["timeouts.idle"] += 1
+            self.abort()
+
+    def drain(self) -> bool:
+        """Close if nothing is under way. True if closed."""
+        if self.lingering_since or self.filter.is_idle:
+            self._end(End.CLOSE)
+            return True
+        return False
+
+
+class Upstream(asyncio.Protocol):
+    """The server's side."""
+
+    def __init__(self, downstream: Downstream) -> None:
+        self._downstream = downstream
+        self._transport: asyncio.Transport | None = None
+        self.write = self._write_nowhere
+        # Straight to the client's side: this is the hot path. uvloop looks the method up before `connection_made`.
+        self.data_received = downstream.server_data  # type: ignore[method-assign]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport = cast("asyncio.Transport", transport)
+        self.write = transport.write  # straight to the transport: this is the hot path
+
+    def eof_received(self) -> bool:
+        self._downstream.server_eof()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self.write = self._write_nowhere
+        self._downstream.server_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._downstream.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._downstream.resume_reading()
+
+    def _write_nowhere(self, data: bytes) -> None:
+        """The server is gone; `connection_lost` has told the client's side or is about to."""
+
+    def set_write_buffer_limit(self, high: int) -> None:
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(high=high)
+
+    def write_eof(self) -> None:
+        if self._transport is not None and self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def pause_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Reset, so that the server can not take a request that was cut off for a whole one."""
+        if self._transport is not None:
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self._transport.abort()

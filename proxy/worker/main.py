@@ -1,0 +1,204 @@
+"""The worker process: `python -m proxy.worker.main ARGS` with inherited descriptors.
+
+Descriptors: the control channel (stream socket to the agent), one listening socket per IP family, and the kernel's
+`proxy_conns` map, from which a connection's facts are read. The order at start: settings and first snapshot arrive on
+the control channel, then connections are accepted, then `APPLIED` is answered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import pickle
+import signal
+import socket
+import time
+from typing import cast
+
+import uvloop
+
+from config.policy.resolved import Direction
+from parsers.http1.judging import Http1Shared
+from proxy.datapath import ConnectionFacts, ConnectionTable, Redirected
+from proxy.flows import wire
+from proxy.flows.model import Verdict
+from proxy.supervise import Supervisor
+from proxy.worker.connection import Downstream
+from proxy.worker.control import Deframer, Kind, frame
+from proxy.worker.judges import JudgeTable
+from proxy.worker.options import WorkerOptions, WorkerUpdate
+from proxy.worker.reports import Reports
+
+log = logging.getLogger("penstock.worker")
+
+UNKNOWN_CONNECTION = ConnectionFacts(0, 0, 0, 0, Redirected(0), 0)
+FLUSH_INTERVAL_S = 0.1
+MAX_UNSENT_BYTES = 4 << 20
+"""Reports that the agent has not read yet; beyond it they are lost (and counted), never waited for."""
+
+
+class Worker:
+    """What the connections of one process share."""
+
+    def __init__(self, options: WorkerOptions, connection_map: int, listeners: list[socket.socket]) -> None:
+        self.limits = options.limits
+        self.shared = Http1Shared(options.limits.http1())
+        self.reports = Reports(options.index, self.shared, time.time_ns() - time.monotonic_ns())
+        self.connections: set[Downstream] = set()
+        self.supervisor = Supervisor()
+        self.judges: JudgeTable
+        self._options = options
+        self._listeners = listeners
+        self._listener_addresses = {listener.getsockname()[:2] for listener in listeners}
+        self._table = ConnectionTable(connection_map)
+        self._last_id = 0
+
+    def admit(self, connection: Downstream) -> ConnectionFacts | None:
+        """The kernel's facts of a new connection, or None: it was not redirected to us, or there are too many."""
+        self._last_id += 1
+        connection.id = self._last_id
+        if connection.server in self._listener_addresses:
+            self.reports.counters["refused.direct"] += 1
+            return None
+        if len(self.connections) >= self.limits.max_connections:
+            self.reports.counters["refused.too_many"] += 1
+            return None
+        family = socket.AF_INET6 if ":" in connection.client[0] else socket.AF_INET
+        facts = self._table.lookup(family, connection.client, connection.server)
+        if facts is None:
+            self.reports.counters["refused.unknown"] += 1
+            connection.facts = UNKNOWN_CONNECTION
+            self.reports.failure(
+                connection,
+                connection.last_activity,
+                Verdict.ERROR,
+                Direction.INGRESS,
+                "the kernel has no record of this connection",
+            )
+            return None
+        self.reports.counters["connections"] += 1
+        return facts
+
+    def apply(self, update: WorkerUpdate) -> None:
+        """Put a snapshot in force, for new requests of live connections as well."""
+        self.judges = JudgeTable(update.snapshot, update.denial)
+        for connection in list(self.connections):
+            connection.judge_anew()
+
+    async def serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            await loop.create_server(lambda: Downstream(self), sock=listener, backlog=4096)
+        self.supervisor.start("clock", self._watch_time())
+
+    async def _watch_time(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            now = time.monotonic_ns()
+            for connection in list(self.connections):
+                connection.check_time(now)
+
+    async def drain(self) -> None:
+        """Let exchanges under way finish, close idle connections, give up at the deadline."""
+        deadline = time.monotonic() + self.limits.drain_timeout_s
+        while self.connections and time.monotonic() < deadline:
+            for connection in list(self.connections):
+                connection.drain()
+            await asyncio.sleep(0.05)
+        for connection in list(self.connections):
+            connection.abort()
+
+
+class ControlChannel(asyncio.Protocol):
+    """The agent's end of the world. When it closes, the worker ends: nobody else may change its policy."""
+
+    def __init__(self, connection_map: int, listeners: list[socket.socket], ended: asyncio.Future[None]) -> None:
+        self._connection_map = connection_map
+        self._listeners = listeners
+        self._ended = ended
+        self._deframer = Deframer()
+        self._worker: Worker | None = None
+        self._supervisor = Supervisor()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        for kind, payload in self._deframer.feed(data):
+            self._supervisor.start(kind.name.lower(), self._handle(kind, payload), self._give_up)
+
+    async def _handle(self, kind: Kind, payload: bytes) -> None:
+        if kind is Kind.SNAPSHOT:
+            update: WorkerUpdate = pickle.loads(payload)
+            if self._worker is None:
+                self._worker = Worker(update.options, self._connection_map, self._listeners)
+                self._worker.apply(update)
+                await self._worker.serve()
+                self._worker.supervisor.start("reports", self._report())
+                gc.freeze()
+            else:
+                self._worker.apply(update)
+            self._transport.write(frame(Kind.APPLIED, update.snapshot.revision.to_bytes(8, "big")))
+        elif kind is Kind.DRAIN:
+            if self._worker is not None:
+                await self._worker.drain()
+                self._flush()
+            self._transport.write(frame(Kind.DRAINED))
+            self._transport.close()
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_INTERVAL_S)
+            self._flush()
+
+    def _flush(self) -> None:
+        assert self._worker is not None
+        batch = self._worker.reports.take()
+        if batch is None:
+            return
+        if self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            self._worker.reports.lose(batch)
+        else:
+            self._transport.write(frame(Kind.BATCH, wire.ENCODER.encode(batch)))
+
+    def _give_up(self, error: BaseException) -> None:
+        """A snapshot that can not be applied leaves no known state to go on from."""
+        if not self._ended.done():
+            self._ended.set_exception(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+
+async def _run(arguments: argparse.Namespace) -> None:
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+    listeners = [socket.socket(fileno=fd) for fd in arguments.listener]
+    control = socket.socket(fileno=arguments.control)
+    await loop.create_connection(lambda: ControlChannel(arguments.connections, listeners, ended), sock=control)
+    await ended
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A Penstock worker; started by `penstock run`, not by hand.")
+    parser.add_argument("--control", type=int, required=True)
+    parser.add_argument("--connections", type=int, required=True)
+    parser.add_argument("--listener", type=int, action="append", required=True)
+    arguments = parser.parse_args()
+    # The agent decides when to stop; a Ctrl-C at the terminal reaches the whole process group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    # Short-lived objects here are freed by reference counting; full collections would only add pauses.
+    gc.set_threshold(50_000, 20, 100)
+    uvloop.run(_run(arguments))
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""What the agent tells a worker: its limits, and with every snapshot what to answer with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from config.policy.resolved import Snapshot
+from parsers.limits import Http1Limits
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    """The proxy's bounds; each is a setting of the same name."""
+
+    max_connections: int
+    max_header_bytes: int
+    max_request_line: int
+    max_headers: int
+    buffer_high_water: int
+    header_timeout_s: float
+    stream_idle_timeout_s: float
+    client_idle_timeout_s: float
+    connect_timeout_s: float
+    drain_timeout_s: float
+
+    def http1(self) -> Http1Limits:
+        return Http1Limits(
+            head_bytes=self.max_header_bytes,
+            request_line_bytes=self.max_request_line,
+            header_count=self.max_headers,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    index: int
+    limits: WorkerLimits
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerUpdate:
+    """One message: the snapshot to put in force. `denial` is the body of a refusal (`http-403-msg`)."""
+
+    options: WorkerOptions
+    snapshot: Snapshot
+    denial: bytes

@@ -1,0 +1,57 @@
+"""The socket towards the server: it has the client's own address, so the server sees who really asks.
+
+Source: ip(7) IP_TRANSPARENT, IP_BIND_ADDRESS_NO_PORT (the kernel picks a port that is free for this destination only
+at connect time), socket(7) SO_MARK. The mark tells the programs at the server's interface that this is our leg.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from proxy.datapath import MARK_FROM_PROXY
+
+IP_BIND_ADDRESS_NO_PORT = 24
+IP_TRANSPARENT = 19
+IPV6_TRANSPARENT = 75
+
+
+class UpstreamError(Exception):
+    """The server could not be reached; the text says why."""
+
+
+def transparent_socket(family: socket.AddressFamily) -> socket.socket:
+    """A non-blocking TCP socket that may use addresses which are not the node's. Needs CAP_NET_ADMIN."""
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK_FROM_PROXY)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+async def connect_upstream(client: str, server: tuple[str, int], timeout_s: float) -> socket.socket:
+    """Connect to `server` from the address `client`. Raises UpstreamError."""
+    family = socket.AF_INET6 if ":" in client else socket.AF_INET
+    sock = transparent_socket(family)
+    try:
+        sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+        sock.bind((client, 0))
+        async with asyncio.timeout(timeout_s):
+            await asyncio.get_running_loop().sock_connect(sock, server)
+    except TimeoutError:
+        sock.close()
+        raise UpstreamError(f"the server did not answer within {timeout_s:g} s") from None
+    except OSError as error:
+        sock.close()
+        raise UpstreamError(f"the server can not be reached: {error.strerror or error}") from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,188 @@
+"""The reference model by itself: precedence and enforcement as tables of truth."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+
+from bpf.model import Direction, Model, find_row, identity_of, judge
+from bpf.reasons import DropReason
+from bpf.tables import EndpointFlag, Row, RowVerdict
+from tests.bpf import packets
+from tests.bpf.packets import ACK, FIN, RST, SYN, TCP, UDP
+from tests.bpf.states import (
+    A4,
+    A6,
+    ALLOW,
+    AUDIT,
+    B4,
+    DENY,
+    EGRESS,
+    ENFORCE_EGRESS,
+    ENFORCE_INGRESS,
+    ID_A,
+    ID_B,
+    INGRESS,
+    REDIRECT,
+    REMOTE4,
+    WORLD4,
+    WORLD6,
+    row,
+    rows,
+    state,
+)
+
+POLICY_DENIED = -DropReason.POLICY_DENIED
+POLICY_DENY = -DropReason.POLICY_DENY
+NO_SOCKET = -DropReason.SOCKET_LOOKUP_FAILED
+
+
+@pytest.mark.parametrize("narrow", list(RowVerdict))
+@pytest.mark.parametrize("wide", list(RowVerdict))
+def test_between_peer_and_anybody_the_stronger_verdict_decides(narrow: RowVerdict, wide: RowVerdict) -> None:
+    policy = {row(ID_A, INGRESS, TCP, 80): Row(narrow, 1), row(0, INGRESS): Row(wide, 2)}
+    found = find_row(policy, ID_A, Direction.INGRESS, TCP, 80)
+    assert found is not None
+    assert found.verdict is max(narrow, wide)
+    assert found.rule == (2 if wide > narrow else 1)
+
+
+def test_of_equals_the_narrower_then_the_peers_own_names_the_rule() -> None:
+    policy = {row(ID_A, INGRESS): Row(ALLOW, 1), row(0, INGRESS, TCP, 80): Row(ALLOW, 2)}
+    assert find_row(policy, ID_A, Direction.INGRESS, TCP, 80) == Row(ALLOW, 2)
+    policy[row(ID_A, INGRESS, TCP, 80)] = Row(ALLOW, 3)
+    assert find_row(policy, ID_A, Direction.INGRESS, TCP, 80) == Row(ALLOW, 3)
+
+
+@pytest.mark.parametrize(("port", "found"), [(79, False), (80, True), (95, True), (96, False)])
+def test_port_prefixes_cover_their_range(port: int, found: bool) -> None:
+    policy = rows(ALLOW, row(0, INGRESS, TCP, 80, bits=12))
+    assert (find_row(policy, ID_A, Direction.INGRESS, TCP, port) is not None) == found
+
+
+def test_identity_is_that_of_the_longest_prefix_or_the_world() -> None:
+    nothing = state()
+    assert identity_of(nothing, ip_address(A4)) == ID_A
+    assert identity_of(nothing, ip_address(WORLD4)) == 9
+    assert identity_of(nothing, ip_address(WORLD6)) == 10
+
+
+@pytest.mark.parametrize(
+    ("egress", "ingress", "verdict", "direction"),
+    [
+        (ALLOW, ALLOW, 0, Direction.EGRESS),
+        (ALLOW, REDIRECT, 1, Direction.INGRESS),
+        (REDIRECT, ALLOW, 1, Direction.EGRESS),
+        (REDIRECT, DENY, POLICY_DENY, Direction.INGRESS),
+        (DENY, REDIRECT, POLICY_DENY, Direction.EGRESS),
+        (None, ALLOW, POLICY_DENIED, Direction.EGRESS),
+        (ALLOW, None, POLICY_DENIED, Direction.INGRESS),
+    ],
+)
+def test_both_ends_of_a_local_pair_are_judged(
+    egress: RowVerdict | None, ingress: RowVerdict | None, verdict: int, direction: Direction
+) -> None:
+    wanted = state(
+        a=rows(egress, row(ID_B, EGRESS, TCP, 80)) if egress else {},
+        b=rows(ingress, row(ID_A, INGRESS, TCP, 80)) if ingress else {},
+        a_flags=ENFORCE_EGRESS,
+        b_flags=ENFORCE_INGRESS,
+    )
+    judged = judge(wanted, ip_address(A4), ip_address(B4), TCP, 80)
+    assert (judged.verdict, judged.direction) == (verdict, direction)
+
+
+@pytest.mark.parametrize("flags", [EndpointFlag(0), ENFORCE_EGRESS])
+def test_a_direction_that_is_not_enforced_allows(flags: EndpointFlag) -> None:
+    wanted = state(b=rows(DENY, row(0, INGRESS)), b_flags=flags)
+    assert judge(wanted, ip_address(A4), ip_address(B4), TCP, 80).verdict == 0
+
+
+def test_audit_lets_pass_and_says_what_it_would_have_been() -> None:
+    judged = judge(state(b_flags=ENFORCE_INGRESS | AUDIT), ip_address(A4), ip_address(B4), TCP, 80)
+    assert (judged.verdict, judged.audited) == (0, POLICY_DENIED)
+
+
+def test_only_tcp_can_go_to_the_proxy() -> None:
+    wanted = state(b=rows(REDIRECT, row(0, INGRESS)), b_flags=ENFORCE_INGRESS)
+    unsupported = -DropReason.PROXY_REDIRECTION_NOT_SUPPORTED_FOR_PROTOCOL
+    assert judge(wanted, ip_address(A4), ip_address(B4), UDP, 53).verdict == unsupported
+
+
+OPEN_TO_80 = rows(ALLOW, row(ID_A, INGRESS, TCP, 80))
+
+
+def test_replies_pass_without_a_rule_of_their_own() -> None:
+    model = Model(state(b=OPEN_TO_80, b_flags=ENFORCE_INGRESS, a_flags=ENFORCE_INGRESS))
+    assert model.from_pod(packets.tcp(A4, 1000, B4, 80), 2) == 0
+    assert model.from_pod(packets.tcp(B4, 80, A4, 1000, SYN | ACK), 4) == 0
+    assert model.from_pod(packets.tcp(B4, 80, A4, 1001, SYN | ACK), 4) == POLICY_DENIED
+
+
+@pytest.mark.parametrize("first", ["initiator", "responder"])
+def test_a_withdrawn_permission_ends_the_flow_whoever_speaks_next_and_for_good(first: str) -> None:
+    """The responder may open flows of its own to the client; that must not bring the ended one back."""
+    model = Model(state(b=OPEN_TO_80, b_flags=ENFORCE_INGRESS))
+    asks = packets.tcp(A4, 1000, B4, 80, ACK), 2
+    answers = packets.tcp(B4, 80, A4, 1000, ACK), 4
+    assert model.from_pod(packets.tcp(A4, 1000, B4, 80), 2) == 0
+    assert model.from_pod(*answers) == 0
+    model.state, model.epoch = state(b_flags=ENFORCE_INGRESS), 2
+    for frame, ifindex in [asks, answers] if first == "initiator" else [answers, asks]:
+        assert model.from_pod(frame, ifindex) == POLICY_DENIED
+
+
+def test_an_evicted_flow_that_is_denied_now_does_not_come_back() -> None:
+    model = Model(state(b_flags=ENFORCE_INGRESS))
+    assert model.from_pod(packets.tcp(B4, 80, A4, 1000, ACK), 4) == POLICY_DENIED
+    assert model.from_pod(packets.tcp(A4, 1000, B4, 80, ACK), 2) == POLICY_DENIED
+
+
+def test_an_evicted_flow_goes_on_if_either_side_may_have_begun_it() -> None:
+    model = Model(state(b=OPEN_TO_80, b_flags=ENFORCE_INGRESS))
+    assert model.from_pod(packets.tcp(B4, 80, A4, 1000, ACK), 4) == 0
+    assert model.from_pod(packets.tcp(A4, 1000, B4, 80, ACK), 2) == 0
+
+
+def test_a_syn_against_the_flow_is_judged_for_itself() -> None:
+    model = Model(state(b=OPEN_TO_80, b_flags=ENFORCE_INGRESS, a_flags=ENFORCE_INGRESS))
+    assert model.from_pod(packets.tcp(A4, 1000, B4, 80), 2) == 0
+    assert model.from_pod(packets.tcp(B4, 80, A4, 1000, SYN), 4) == POLICY_DENIED
+    assert model.from_pod(packets.tcp(B4, 80, A4, 1000, ACK), 4) == 0
+
+
+def test_an_l7_rule_that_appears_under_a_live_flow_never_lets_it_on_uninspected() -> None:
+    model = Model(state(b=OPEN_TO_80, b_flags=ENFORCE_INGRESS))
+    assert model.from_pod(packets.tcp(A4, 1000, B4, 80), 2) == 0
+    model.state = state(b=rows(REDIRECT, row(ID_A, INGRESS, TCP, 80)), b_flags=ENFORCE_INGRESS)
+    model.epoch = 2
+    assert model.from_pod(packets.tcp(A4, 1000, B4, 80, ACK), 2) == NO_SOCKET
+    assert model.from_pod(packets.tcp(B4, 80, A4, 1000, ACK), 4) == NO_SOCKET
+
+
+def test_a_proxied_flow_stays_the_proxys_when_its_l7_rule_goes() -> None:
+    proxied = rows(REDIRECT, row(0, INGRESS, TCP, 80))
+    model = Model(state(b=proxied, b_flags=ENFORCE_INGRESS))
+    assert model.to_pod(packets.tcp(REMOTE4, 1000, B4, 80)) == 1
+    model.state, model.epoch = state(), 2
+    assert model.to_pod(packets.tcp(REMOTE4, 1000, B4, 80, ACK)) == 1
+
+
+@pytest.mark.parametrize("ending", ["reset", "both finished"])
+def test_after_the_end_a_new_connection_on_the_same_ports_is_judged_anew(ending: str) -> None:
+    model = Model(state(b=OPEN_TO_80, b_flags=ENFORCE_INGRESS))
+    model.from_pod(packets.tcp(A4, 1000, B4, 80), 2)
+    if ending == "reset":
+        model.from_pod(packets.tcp(B4, 80, A4, 1000, RST), 4)
+    else:
+        model.from_pod(packets.tcp(B4, 80, A4, 1000, FIN | ACK), 4)
+        model.from_pod(packets.tcp(A4, 1000, B4, 80, FIN | ACK), 2)
+    assert next(iter(model.flows.values())).closed
+    model.from_pod(packets.tcp(A4, 1000, B4, 80), 2)
+    assert not next(iter(model.flows.values())).closed
+
+
+def test_address_of_another_family_is_another_endpoint() -> None:
+    model = Model(state())
+    assert model.from_pod(packets.tcp("fd77:9::9", 1, A6, 2), 2) == -DropReason.INVALID_SOURCE_IP

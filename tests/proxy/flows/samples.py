@@ -1,0 +1,172 @@
+"""A small node: two pods, their policies, and what workers and kernel report about them."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+from config.policy.resolved import (
+    ContainerPort,
+    DirectionPolicy,
+    Endpoint,
+    EndpointPolicy,
+    HttpRule,
+    Origin,
+    PortRange,
+    Protocol,
+    Rule,
+    Snapshot,
+)
+from proxy.flows.enrich import Enricher
+from proxy.flows.from_events import EventFlows
+from proxy.flows.from_workers import WorkerFlows
+from proxy.flows.model import Flow, Observation, Verdict
+from proxy.flows.ring import FlowRing
+from proxy.flows.wire import Batch, Connection, Exchange, Failure
+
+# 2026-01-02T03:04:05.678Z
+NOON = 1_767_323_045_678_000_000
+WEB, API, WORLD = 3001, 3002, 2
+MS = 1_000_000
+
+ALLOW = Origin(7, "CiliumNetworkPolicy", "default", "api", "ingress[0]", "policies/api.yaml", 12)
+DENY = Origin(8, "CiliumClusterwideNetworkPolicy", "", "no-world", "egressDeny[0]", "policies/deny.yaml", 4)
+OWN = Origin(9, "Penstock", "", "host", "host access")
+
+
+def endpoint(number: int, name: str, identity: int, *addresses: str, local: bool = True) -> Endpoint:
+    return Endpoint(
+        number,
+        "default",
+        name,
+        frozenset({f"k8s:app={name}", "k8s:io.kubernetes.pod.namespace=default"}),
+        identity,
+        tuple(ip_address(address) for address in addresses),
+        interface=f"veth{number}" if local else "",
+        ports=(ContainerPort("http", 8080),),
+    )
+
+
+def snapshot(revision: int = 3) -> Snapshot:
+    http = Rule(ALLOW, frozenset({WEB}), (PortRange(Protocol.TCP, 8080, 8080),), http=(HttpRule("GET", "/v1/.*"),))
+    host = Rule(OWN, frozenset({1}), None)
+    world = Rule(DENY, frozenset({WORLD}), None, deny=True)
+    open_ = DirectionPolicy(enforced=False)
+    endpoints = [
+        endpoint(11, "web", WEB, "10.0.0.1", "fd00::1"),
+        endpoint(12, "api", API, "10.0.0.2", "fd00::2"),
+        endpoint(13, "far", 3003, "10.0.9.9", local=False),
+    ]
+    return Snapshot(
+        revision,
+        {item.id: item for item in endpoints},
+        {
+            11: EndpointPolicy(open_, DirectionPolicy(enforced=True, rules=(world,))),
+            12: EndpointPolicy(DirectionPolicy(enforced=True, rules=(host, http)), open_),
+        },
+        {ip_network("10.0.0.1/32"): WEB},
+        {item.identity: item.labels for item in endpoints} | {WORLD: frozenset({"reserved:world"})},
+        {origin.id: origin for origin in (ALLOW, DENY, OWN)},
+    )
+
+
+def connection(number: int = 1, port: int = 41000, v6: bool = False) -> Connection:
+    client, server = ("fd00::1", "fd00::2") if v6 else ("10.0.0.1", "10.0.0.2")
+    return Connection(number, client, port, server, 8080, 11, 12, WEB, API)
+
+
+def exchange(
+    method: bytes = b"GET",
+    target: bytes = b"/v1/items",
+    verdict: Verdict = Verdict.FORWARDED,
+    status: int = 200,
+    *,
+    number: int = 1,
+    time_ns: int = NOON,
+    latency_ns: int = MS,
+    rule: int = 7,
+    revision: int = 3,
+    reason: str = "",
+    host: bytes = b"api:8080",
+    direction: int = 0,
+) -> Exchange:
+    return Exchange(
+        number,
+        time_ns,
+        int(verdict),
+        direction,
+        method,
+        target,
+        host,
+        "HTTP/1.1",
+        status,
+        latency_ns,
+        rule,
+        revision,
+        reason,
+    )
+
+
+def refused(**more: object) -> Exchange:
+    reason = 'method "DELETE" is not "GET"'
+    return exchange(b"DELETE", verdict=Verdict.DROPPED, status=403, latency_ns=MS // 2, rule=0, reason=reason, **more)  # type: ignore[arg-type]
+
+
+def batch(
+    *exchanges: Exchange,
+    connections: list[Connection] | None = None,
+    closed: list[int] | None = None,
+    failures: list[Failure] | None = None,
+    lost: int = 0,
+    worker: int = 0,
+) -> Batch:
+    told = [connection()] if connections is None else connections
+    return Batch(worker, told, closed or [], list(exchanges), failures or [], lost, {"requests": len(exchanges)})
+
+
+class Node:
+    """Ring and producers of one agent."""
+
+    def __init__(self, capacity: int = 4095) -> None:
+        self.ring = FlowRing(capacity, "node-1")
+        self.enricher = Enricher("node-1")
+        self.enricher.publish(snapshot())
+        self.workers = WorkerFlows(self.ring, self.enricher)
+        self.events = EventFlows(self.ring, self.enricher)
+
+    def observations(self) -> list[Observation]:
+        return [self.ring.build(item) for item in self.ring.records()]
+
+    def flows(self) -> list[Flow]:
+        return [item for item in self.observations() if isinstance(item, Flow)]
+
+
+def golden_node() -> Node:
+    """The node that saw what the golden lines say."""
+    from config.policy.resolved import Direction
+    from proxy.flows.from_events import EventKind, PacketEvent
+
+    node = Node()
+    node.workers.add(batch(exchange()))
+    second = [connection(2, 41002)]
+    node.workers.add(batch(refused(number=2, time_ns=NOON + 323 * MS), connections=second))
+    node.events.add(
+        [
+            PacketEvent(
+                EventKind.VERDICT,
+                NOON + 1322 * MS,
+                "10.0.0.1",
+                "192.0.2.7",
+                Protocol.TCP,
+                41003,
+                443,
+                0x02,
+                verdict=Verdict.DROPPED,
+                reason=181,
+                direction=Direction.EGRESS,
+                source_endpoint=11,
+                source_identity=WEB,
+                destination_identity=WORLD,
+            )
+        ]
+    )
+    return node

@@ -1,0 +1,129 @@
+"""Probe files, the command they become, and the table of what came of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.flows.model import L4, L7, Deciding, Flow, FlowType, L7Type, Policy, TrafficDirection, Verdict
+from proxy.lab.attribution import deciding_flow, describe
+from proxy.lab.errors import LabError
+from proxy.lab.prober import Result, curl_command
+from proxy.lab.probes import Probe, read_probes
+from proxy.lab.report import Row, Section, render, summary
+
+
+def write(folder: Path, probe: str) -> Path:
+    file = folder / "probes.yaml"
+    file.write_text(f"title: T\nprobes:\n- {probe}\n", encoding="utf-8")
+    return file
+
+
+def test_a_probe(tmp_path: Path) -> None:
+    text = '{name: n, from: a/b, request: "POST http://{a/c}:80/x", ip: 6, data: "{}", expect: 403}'
+    read = read_probes(write(tmp_path, text))
+    assert read.title == "T"
+    assert read.probes == (
+        Probe("n", "a/b", "POST", "http://{a/c}:80/x", "403", 6, "{}", f"{tmp_path}/probes.yaml:3:3"),
+    )
+
+
+def test_a_tcp_probe(tmp_path: Path) -> None:
+    probe = read_probes(write(tmp_path, '{name: n, from: a/b, request: "TCP db:5432", expect: connected}')).probes[0]
+    assert (probe.method, probe.target, probe.ip) == ("TCP", "db:5432", 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{name: n, from: a/b, request: GET x, expect: 200}", "'GET x' is no request"),
+        ('{name: n, from: a/b, request: "GET http://x/", expect: nothing}', "'nothing' cannot be expected"),
+        ('{name: n, from: a/b, request: "GET http://x/", expect: 200, ip: 5}', "ip is 4 or 6"),
+        ('{name: n, from: a/b, request: "GET http://x/", expect: 200, method: GET}', "unknown key method"),
+        ('{from: a/b, request: "GET http://x/", expect: 200}', "probes.0.name is missing"),
+    ],
+)
+def test_mistakes_name_their_place(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(LabError) as caught:
+        read_probes(write(tmp_path, text))
+    assert "probes.yaml:3:" in caught.value.message
+    assert message in caught.value.message
+
+
+def probe(expect: str = "200", **changes: Any) -> Probe:
+    return Probe(**{"name": "n", "source": "a/b", "method": "GET", "target": "http://x/", "expect": expect, **changes})
+
+
+def test_addresses_take_the_place_of_names() -> None:
+    def address(name: str, ip: int) -> str:
+        return {("a/c", 4): "10.0.0.1", ("a/c", 6): "fd00::1"}[name, ip]
+
+    assert probe(target="http://{a/c}:80/").resolved(address) == "http://10.0.0.1:80/"
+    assert probe(target="http://{a/c}:80/", ip=6).resolved(address) == "http://[fd00::1]:80/"
+
+
+def test_curl_sends_what_is_written() -> None:
+    command = curl_command(probe(data="x", method="PUT", ip=6), "http://x/../y", range(20000, 20008))
+    assert command[-1] == "http://x/../y"
+    assert {"--path-as-is", "--globoff", "-6"} <= set(command)
+    assert command[command.index("--local-port") + 1] == "20000-20007"
+    assert command[command.index("--request") + 1] == "PUT"
+
+
+PORTS = range(20000, 20008)
+RESULT = Result(probe(), "200", PORTS, 1.5)
+TCP = L4("TCP", source_port=20003, destination_port=80)
+FIRST_PACKET = Flow(time_ns=1, verdict=Verdict.REDIRECTED, l4=TCP, type=FlowType.L3_L4)
+REQUEST = Flow(time_ns=2, verdict=Verdict.DROPPED, l4=TCP, type=FlowType.L7, l7=L7(L7Type.REQUEST))
+RESPONSE = Flow(time_ns=3, verdict=Verdict.FORWARDED, l4=TCP, type=FlowType.L7, l7=L7(L7Type.RESPONSE))
+STRANGER = Flow(time_ns=4, verdict=Verdict.DROPPED, l4=L4("TCP", source_port=20008, destination_port=80))
+
+
+def test_the_deciding_flow_is_the_connections_own() -> None:
+    assert deciding_flow([FIRST_PACKET, REQUEST, RESPONSE, STRANGER], RESULT) is REQUEST
+    assert deciding_flow([FIRST_PACKET, STRANGER], RESULT) is FIRST_PACKET
+    assert deciding_flow([STRANGER], RESULT) is None
+
+
+def test_rules_are_named_with_their_place() -> None:
+    flow = Flow(
+        verdict=Verdict.FORWARDED,
+        ingress_allowed_by=(Policy("allow-it", "a"),),
+        deciding=Deciding("ingress[0]", "/etc/policies/x.yaml", 12),
+    )
+    assert describe(flow) == "allow-it ingress[0] x.yaml:12"
+    assert describe(None) == "no flow record"
+
+
+def test_default_deny_says_so() -> None:
+    flow = Flow(
+        verdict=Verdict.DROPPED,
+        drop_reason_desc="POLICY_DENIED",
+        traffic_direction=TrafficDirection.INGRESS,
+        ingress_denied_by=(Policy("locks-it", "a"),),
+        deciding=Deciding(default_deny=True),
+    )
+    assert describe(flow) == "default deny, ingress (locks-it)"
+    assert describe(Flow(verdict=Verdict.DROPPED, drop_reason_desc="INVALID_SOURCE_IP")) == "invalid source ip"
+
+
+def test_the_table() -> None:
+    good = Row(RESULT, "allow-it")
+    bad = Row(Result(probe("timeout"), "200", PORTS, 2.0), "nobody")
+    section = Section("Title", (good, bad))
+    lines = list(render([section], colour=False))
+    assert lines[0].split() == ["PROBE", "REQUEST", "EXPECTED", "SEEN", "LATENCY", "DECIDED", "BY"]
+    assert lines[1] == "Title"
+    assert "200 !" not in lines[2]
+    assert "200 !" in lines[3]
+    assert not any("\x1b" in line for line in lines)
+    assert any("\x1b" in line for line in render([section], colour=True))
+    widest = max(map(len, lines))
+    assert list(render([section], colour=False, width=widest)) == lines
+    narrow = list(render([section], colour=False, width=widest - 1))
+    assert narrow[0].split() == ["PROBE", "EXPECTED", "SEEN", "LATENCY", "DECIDED", "BY"]
+    assert max(map(len, narrow)) < widest
+    assert summary([section], colour=False) == "1 of 2 probes did not come out as expected"
+    assert summary([Section("Title", (good,))], colour=False) == "all 1 probes came out as expected"
