@@ -22,6 +22,7 @@ from pathlib import Path
 
 import uvloop
 
+from config.findings import Severity
 from config.policy.resolved import Snapshot
 from config.settings import Limits, Settings
 from config.store import PolicyStore, Refresh
@@ -42,6 +43,8 @@ from proxy.worker.options import WorkerLimits
 from proxy.workers import WorkerPool
 
 log = logging.getLogger("penstock")
+
+_LEVELS = {Severity.ERROR: logging.ERROR, Severity.WARNING: logging.WARNING, Severity.INFO: logging.INFO}
 
 INTERFACE_POLL_S = 1.0
 """How often interfaces of endpoints that were not found are looked for again."""
@@ -131,8 +134,7 @@ class Agent:
         known = set(self._refresh.findings) if self._refresh else set()
         for finding in refresh.findings:
             if finding not in known:
-                level = {"error": logging.ERROR, "warning": logging.WARNING}.get(finding.severity, logging.INFO)
-                log.log(level, "%s", finding)
+                log.log(_LEVELS[finding.severity], "%s", finding)
         self._refresh = refresh
         if refresh.snapshot is None:
             return False
@@ -167,7 +169,8 @@ class Agent:
             await asyncio.sleep(INTERFACE_POLL_S)
             assert self._datapath is not None
             async with self._changing:
-                if self._datapath_error or await asyncio.to_thread(self._datapath.interfaces_changed, self._snapshot):
+                changed = await asyncio.to_thread(self._datapath.interfaces_changed, self._snapshot)
+                if changed or self._datapath_error:
                     await self._sync()
 
     def _read_events(self) -> None:
@@ -180,7 +183,7 @@ class Agent:
         return self._snapshot
 
     def config(self) -> Mapping[str, object]:
-        return self._settings.model_dump(mode="json", exclude={"sources"})
+        return self._settings.model_dump(mode="json")
 
     def config_sources(self) -> Mapping[str, str]:
         return self._settings.sources

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
-from proxy.flows.model import Flow, FlowType, L7Type, Policy, Verdict
+from proxy.flows.model import Flow, FlowType, L7Type, Verdict
 from proxy.lab.lab import Lab
 from proxy.lab.prober import Result
 
 _PATIENCE_S = 3.0
+_FOLDER = re.compile(r"/(?:[^/\s]+/)+(?=[^/\s]+:\d+)")  # of the files named in reasons
 
 
 def decisions(lab: Lab, results: Sequence[Result]) -> list[Flow | None]:
@@ -41,25 +43,28 @@ def _is_of(flow: Flow, result: Result) -> bool:
 
 
 def describe(flow: Flow | None) -> str:
-    """`policy rule file:line`, in one line. The reason is added where it says more than the rule."""
+    """One line: policy, rule, file:line; or which matcher said no; or that no rule allowed it."""
     if flow is None:
         return "no flow record"
-    denied = flow.verdict is Verdict.DROPPED
-    named = (
-        (flow.egress_denied_by, flow.ingress_denied_by) if denied else (flow.egress_allowed_by, flow.ingress_allowed_by)
-    )
-    names = ", ".join(_name(policy) for group in named for policy in group)
+    names = ", ".join(_policies(flow))
     rule = flow.deciding
     if rule is not None and rule.rule:
         place = f"{PurePath(rule.file).name}:{rule.line}" if rule.file else ""
         return " ".join(part for part in (names, rule.rule, place) if part)
-    if denied:
-        side = flow.traffic_direction.name.lower() if flow.traffic_direction else ""
-        default = f"default deny, {side}".rstrip(", ") if rule is not None and rule.default_deny else ""
-        why = flow.drop_reason_desc.lower().replace("_", " ")
-        return f"{default or why}{f' ({names})' if names else ''}"
-    return names or "no policy selects it"
+    if flow.verdict is not Verdict.DROPPED:
+        return names or "no policy selects it"
+    if flow.l7 is not None and rule is not None and rule.reason:
+        return _FOLDER.sub("", rule.reason)
+    why = flow.drop_reason_desc.lower().replace("_", " ")
+    if rule is not None and rule.default_deny:
+        why = f"default deny, {flow.traffic_direction.name.lower()}"
+    return f"{why} ({names})" if names else why
 
 
-def _name(policy: Policy) -> str:
-    return policy.name
+def _policies(flow: Flow) -> list[str]:
+    """Names of the policies on the side of the verdict, egress first, each once."""
+    if flow.verdict is Verdict.DROPPED:
+        policies = (*flow.egress_denied_by, *flow.ingress_denied_by)
+    else:
+        policies = (*flow.egress_allowed_by, *flow.ingress_allowed_by)
+    return list(dict.fromkeys(policy.name for policy in policies))

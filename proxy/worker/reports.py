@@ -81,7 +81,7 @@ class Reports:
             exchanges,
             self._failures,
             self._lost,
-            dict(self.counters),
+            dict(+self.counters),
         )
         self._connections, self._closed, self._failures, self._lost = [], [], [], 0
         self.counters.clear()

@@ -109,6 +109,23 @@ def test_default_deny_says_so() -> None:
     assert describe(Flow(verdict=Verdict.DROPPED, drop_reason_desc="INVALID_SOURCE_IP")) == "invalid source ip"
 
 
+def test_a_refused_request_names_the_matcher() -> None:
+    flow = Flow(
+        verdict=Verdict.DROPPED,
+        l7=L7(L7Type.REQUEST),
+        deciding=Deciding(
+            reason='method "PUT" does not match "GET" (p ingress[0], /run/x/y.yaml:12)', default_deny=True
+        ),
+    )
+    assert describe(flow) == 'method "PUT" does not match "GET" (p ingress[0], y.yaml:12)'
+
+
+def test_a_policy_of_both_ends_is_named_once() -> None:
+    both = (Policy("p", "a"),)
+    assert describe(Flow(verdict=Verdict.FORWARDED, egress_allowed_by=both, ingress_allowed_by=both)) == "p"
+    assert describe(Flow(verdict=Verdict.FORWARDED)) == "no policy selects it"
+
+
 def test_the_table() -> None:
     good = Row(RESULT, "allow-it")
     bad = Row(Result(probe("timeout"), "200", PORTS, 2.0), "nobody")

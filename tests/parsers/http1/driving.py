@@ -1,0 +1,96 @@
+"""Drives a filter in process, as a connection would, and collects what came out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from parsers.facts import HttpRequest
+from parsers.http1.filter import End, Http1Filter
+from parsers.http1.judging import Exchange, Http1Shared, Judged, Ruling
+
+
+class RecordingJudge:
+    """Permits what `permit` says and remembers every request it was asked about."""
+
+    def __init__(self, permit: Callable[[HttpRequest], bool] = lambda request: True) -> None:
+        self.memo: dict[bytes, Judged] = {}
+        self.requests: list[HttpRequest] = []
+        self._permit = permit
+
+    def rule(self, request: HttpRequest) -> Ruling:
+        self.requests.append(request)
+        return Ruling(self._permit(request))
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Everything that left the filter."""
+
+    to_server: bytes = b""
+    to_client: bytes = b""
+    end: End | None = None
+    failure: str = ""
+    requests: list[HttpRequest] = field(default_factory=list)
+    exchanges: list[Exchange] = field(default_factory=list)
+    is_idle: bool = False
+
+    @property
+    def statuses(self) -> list[tuple[bytes, int]]:
+        """(path, status) of each exchange, in the order of the answers to permitted and refused requests."""
+        return [(exchange.judged.head.facts.path, exchange.status) for exchange in self.exchanges]
+
+
+class Connection:
+    """A filter with both of its sides. Once the filter has ended, nothing is fed any more."""
+
+    def __init__(self, permit: Callable[[HttpRequest], bool] = lambda request: True) -> None:
+        self.judge = RecordingJudge(permit)
+        self.shared = Http1Shared()
+        self.filter = Http1Filter(self.judge, self.shared)
+        self.outcome = Outcome()
+
+    def client(self, data: bytes) -> None:
+        if self.filter.end is None:
+            self.outcome.to_server += self.filter.client_data(data, 0)
+            self._take_answer()
+
+    def server(self, data: bytes) -> None:
+        if self.filter.end is None:
+            self.outcome.to_client += self.filter.server_data(data, 0)
+            self._take_answer()
+
+    def client_eof(self) -> None:
+        if self.filter.end is None:
+            self.filter.client_eof()
+            self._take_answer()
+
+    def server_eof(self) -> None:
+        if self.filter.end is None:
+            self.filter.server_eof()
+            self._take_answer()
+
+    def done(self) -> Outcome:
+        self.outcome.end = self.filter.end
+        self.outcome.failure = self.filter.failure
+        self.outcome.requests = self.judge.requests
+        self.outcome.exchanges = self.shared.exchanges
+        self.outcome.is_idle = self.filter.is_idle
+        return self.outcome
+
+    def _take_answer(self) -> None:
+        self.outcome.to_client += self.filter.answer
+        self.filter.answer = b""
+
+
+def client_only(pieces: Iterable[bytes], permit: Callable[[HttpRequest], bool] = lambda request: True) -> Outcome:
+    """What the server sees of a client that sends `pieces` and then no more."""
+    connection = Connection(permit)
+    for piece in pieces:
+        connection.client(piece)
+    connection.client_eof()
+    return connection.done()
+
+
+def bytewise(data: bytes) -> list[bytes]:
+    return [data[i : i + 1] for i in range(len(data))]
