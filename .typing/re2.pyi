@@ -7,6 +7,7 @@ class Options:
     class Encoding:
         UTF8: Options.Encoding
         LATIN1: Options.Encoding
+
     encoding: Options.Encoding
     log_errors: bool
     never_capture: bool

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 from benchmarks import machine, processes
@@ -42,6 +40,7 @@ CASES: Mapping[str, Load] = {
 }
 ROUNDS, SECONDS = 3, 2
 QUICK_ROUNDS, QUICK_SECONDS = 1, 1
+STEADY = 0.7
 NOTES = (
     "Medians of the rounds; min and max: the slowest and the fastest round; peak rss: the largest of all rounds.",
     "CPU is user + system time of the proxy with all it started; softirq work is charged to whoever it interrupts.",
@@ -82,9 +81,8 @@ def run(quick: bool) -> Report:
     samples: dict[tuple[str, str], list[Sample]] = {}
     with ExitStack() as stack:
         stack.enter_context(only_one())
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-bench-")))
         plain = stack.enter_context(topology(NAME, processors))
-        running = {subject.name: subject.start(plain, READ_API, folder, stack) for subject in SUBJECTS}
+        running = {subject.name: subject.start(plain, READ_API, plain.folder, stack) for subject in SUBJECTS}
         for number in range(rounds):
             names = [subject.name for subject in SUBJECTS]
             names = names[number % len(names) :] + names[: number % len(names)]
@@ -95,7 +93,7 @@ def run(quick: bool) -> Report:
                         samples.setdefault((case, name), []).append(_sample(running[name], load, seconds))
         _progress("")
     rows = [_row(name, case, samples[case, name]) for case, names in takes_part.items() for name in names]
-    return Report(NAME, rows, compare(rows, "penstock", PEERS, RATIOS), NOTES)
+    return Report(NAME, rows, compare(rows, "penstock", PEERS, RATIOS), (*_doubts(rows), *NOTES))
 
 
 def _sample(running: Running, load: Load, seconds: int) -> Sample:
@@ -137,6 +135,17 @@ def _row(subject: str, case: str, samples: Sequence[Sample]) -> Row:
     if used and memory:
         metrics |= {"cpu_us_per_request": median(used), "peak_rss_mib": max(memory)}
     return Row(subject, case, metrics)
+
+
+def _doubts(rows: Sequence[Row]) -> list[str]:
+    """Rounds that differ a lot were not about the subjects."""
+    unsteady = [row for row in rows if row.metrics["min_per_s"] < STEADY * row.metrics["max_per_s"]]
+    if not unsteady:
+        return []
+    return [
+        f"NOT STEADY: in {len(unsteady)} of {len(rows)} rows the slowest round has less than {STEADY:.0%} of the rate of",
+        "the fastest. Something else was running; measure again.",
+    ]
 
 
 def _check_tools() -> None:

@@ -58,6 +58,11 @@ class Topology:
         """The client's gateway: where an ordinary proxy listens."""
         return str(IPv4Network(self.lab.state.v4)[1])
 
+    @property
+    def folder(self) -> Path:
+        """For configuration files; it goes with the topology."""
+        return self.lab.state.directory
+
     def popen(self, where: str, argv: Sequence[str], cpu: int, **options: Any) -> subprocess.Popen[str]:
         """Start a program on one processor; it ends with the topology."""
         pinned = ["taskset", "--cpu-list", str(cpu), *argv]

@@ -17,7 +17,9 @@ YAML_ALIASES = Code("YML004", _E, "too many aliases", "write the values out inst
 YAML_DUPLICATE = Code("YML005", _E, "key given twice", "of two equal keys one would be lost: merge or remove one")
 YAML_TAG = Code("YML006", _E, "tags are not accepted", "quote the value instead of tagging it")
 YAML_ENCODING = Code("YML007", _E, "not UTF-8", "save the file as UTF-8")
-YAML_KEY = Code("YML008", _E, "a key must be a plain word")
+YAML_KEY = Code(
+    "YML008", _E, "a key must be a plain word", "render templates ({{ }}) first; quote a key that has brackets"
+)
 YAML_MERGE = Code("YML009", _E, "merge keys (<<) are not accepted", "write the merged keys out")
 FILE_UNREADABLE = Code("YML010", _E, "the file cannot be read", "check its owner and mode")
 FILE_NOT_REGULAR = Code("YML011", _E, "not a regular file")
@@ -35,6 +37,13 @@ DOC_API_VERSION = Code("DOC005", _E, "unknown apiVersion of a policy kind", "use
 DOC_NONE = Code("DOC006", _I, "the file holds no document")
 DOC_STALE = Code("DOC007", _W, "the last good version of this file stays in force")
 DOC_LOCKED = Code("DOC008", _W, "what this file may select is default-deny until it can be read")
+DOC_MISSPELT = Code("DOC009", _E, "almost the name of a policy kind", "correct apiVersion and kind")
+DOC_EMPTIED = Code(
+    "DOC010",
+    _W,
+    "a file with policies became empty: they stay in force",
+    "remove the file to remove its policies",
+)
 
 SCHEMA_UNKNOWN = Code("CNP001", _E, "unknown field")
 SCHEMA_MISSING = Code("CNP002", _E, "required field is missing")
@@ -127,6 +136,7 @@ HEADER_SPELLING = Code("CNP308", _W, "header rule without a space", 'write "Name
 MISMATCH_FAIL = Code("CNP309", _W, "Cilium has no mismatch action FAIL", "leave `mismatch` out: it means the same")
 NAMESPACE_IGNORED = Code("CNP310", _W, "a cluster-wide policy has no namespace", "remove metadata.namespace")
 END_PORT_IGNORED = Code("CNP311", _W, "endPort has no effect here")
+DESCRIPTION_OUTSIDE = Code("CNP313", _W, "description outside of the rule", "move it into spec")
 EMPTY_PEERS = Code("CNP312", _W, "an empty list of peers selects nobody", "leave the key out to mean any peer")
 
 EPF_SCHEMA = Code("EPF001", _E, "not as an endpoints file should be")

@@ -8,6 +8,7 @@ folder that cannot be listed, is not.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,6 +53,10 @@ class _File:
     good: LoadedFile | None = None
 
     @property
+    def is_stale(self) -> bool:
+        return self.good is not None and self.good is not self.latest
+
+    @property
     def in_force(self) -> tuple[Document, ...]:
         if self.good is not None:
             return self.good.documents
@@ -81,7 +86,7 @@ class PolicyStore:
         dropped = {id(document) for document, _ in doubles}
         documents = [item for item in self._documents() if id(item) not in dropped]
         snapshot = self._resolve(documents)
-        stale = sorted(str(path) for path, file in self._files.items() if not file.latest.ok and file.good)
+        stale = sorted(str(path) for path, file in self._files.items() if file.is_stale)
         denying = sorted(str(path) for path, file in self._files.items() if not file.latest.ok and not file.good)
         if self._endpoints_findings and self._endpoints_good and has_errors(self._endpoints_findings):
             stale.append(str(self._settings.endpoints_file))
@@ -139,6 +144,10 @@ class PolicyStore:
     def _read_policy_file(self, path: Path) -> None:
         known = self._files.get(path)
         data = read_file(path)
+        if isinstance(data, Finding) and not os.path.lexists(path):
+            # Gone since the folder was listed.
+            self._files.pop(path, None)
+            return
         if isinstance(data, Finding):
             unreadable = LoadedFile(str(path), findings=(data,), lockdowns=(Lockdown(deny=True),))
             self._files[path] = _File(b"", unreadable, known.good if known else None)
@@ -148,6 +157,11 @@ class PolicyStore:
             return
         latest = parse_file(data, str(path))
         before = known.good if known else None
+        if before is not None and before.documents and latest.ok and not latest.summaries:
+            # A writer that does not replace the file empties it first.
+            emptied = make_finding(codes.DOC_EMPTIED, str(path), codes.DOC_EMPTIED.title)
+            self._files[path] = _File(digest, replace(latest, findings=(emptied,)), before)
+            return
         self._files[path] = _File(digest, latest, latest if latest.ok else before)
 
     # Endpoints file

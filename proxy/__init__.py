@@ -8,12 +8,13 @@
 
 A change reaches the workers before it reaches the kernel: whatever the kernel redirects, a worker can judge.
 
-| socket | where | why its own |
-|---|---|---|
-| listeners | 127.0.0.1 and ::1, any free port, one each per worker | transparent: the kernel hands connections to them by socket, nobody reaches them by address |
-| upstream | client's address → original destination, per connection | the server sees who asks |
-| control | socketpair, agent ↔ worker | snapshots down, reports up; its end is the worker's end |
-| API | STATE_DIR/penstock.sock | observing never shares a socket with traffic |
+Sockets, each with the reason why it is one of its own:
+
+* listeners: 127.0.0.1 and ::1, any free port, one each per worker. Transparent: the kernel hands connections to them
+  by socket, nobody reaches them by address.
+* upstream: from the client's address to the original destination, one per connection. The server sees who asks.
+* control: a socket pair between agent and worker. Snapshots go down, reports come up; its end is the worker's end.
+* API: STATE_DIR/penstock.sock. Observing never shares a socket with traffic.
 
 `app.py` is the only module that makes components; `datapath.py` is the only one that talks to `bpf`.
 """

@@ -27,6 +27,7 @@ from config.policy.resolved import Snapshot
 from config.settings import Limits, Settings
 from config.store import PolicyStore, Refresh
 from config.watch import changes
+from proxy.api.listen import ListenError
 from proxy.api.models import AgentStatus, Component, FindingView, PolicyState, State, WorkerView
 from proxy.api.server import ApiServer
 from proxy.datapath import BpfError, Datapath
@@ -85,7 +86,12 @@ class Agent:
         asyncio.get_running_loop().add_reader(self._datapath.events.fileno(), self._read_events)
         count = self._settings.workers or os.cpu_count() or 1
         self._pool = WorkerPool(
-            count, worker_limits(self._settings.limits), self._datapath.connections_fd, self._supervisor, self._worker_flows.add
+            count,
+            worker_limits(self._settings.limits),
+            self._datapath.connections_fd,
+            self._supervisor,
+            self._worker_flows.add,
+            self._worker_flows.forget,
         )
         await self._pool.start(self._snapshot, self._denial)
         self._readiness.done("workers")
@@ -168,10 +174,18 @@ class Agent:
         while True:
             await asyncio.sleep(INTERFACE_POLL_S)
             assert self._datapath is not None
+            self._report_lost_events()
             async with self._changing:
                 changed = await asyncio.to_thread(self._datapath.interfaces_changed, self._snapshot)
                 if changed or self._datapath_error:
                     await self._sync()
+
+    def _report_lost_events(self) -> None:
+        assert self._datapath is not None
+        lost = sum(self._datapath.status().events_lost)
+        if lost > self._events_lost:
+            self._event_flows.lost(lost - self._events_lost)
+        self._events_lost = lost
 
     def _read_events(self) -> None:
         assert self._datapath is not None
@@ -233,9 +247,16 @@ class Agent:
     def _worker_views(self) -> tuple[WorkerView, ...]:
         if self._pool is None:
             return ()
-        wanted = self._snapshot.revision
         return tuple(
-            WorkerView(w.index, w.pid, w.revision == wanted, w.revision, w.restarts) for w in self._pool.workers
+            WorkerView(
+                w.index,
+                w.pid,
+                w.revision != 0,
+                w.revision,
+                w.restarts,
+                self._worker_flows.connections(w.index),
+            )
+            for w in self._pool.workers
         )
 
 
@@ -255,6 +276,10 @@ async def _serve(settings: Settings) -> int:
         await agent.start()
     except BpfError as error:
         log.error("the datapath can not be set up: %s (`penstock check` tells what this kernel lacks)", error)
+        await agent.stop()
+        return 1
+    except ListenError as error:
+        log.error("the API can not be served: %s", error)
         await agent.stop()
         return 1
     await stopping.wait()

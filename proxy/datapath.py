@@ -25,7 +25,7 @@ from bpf.connections import ConnectionFacts, ConnectionTable, Redirected
 from bpf.errors import AttachError, BpfError, LayoutMismatch, LoadError, MapError, PinError
 from bpf.events import EventReader, EventType, PacketEvent
 from bpf.features import Feature, probe
-from bpf.links import LinkTable
+from bpf.links import LinkTable, fingerprint
 from bpf.loader import Options
 from bpf.maps import BpfMap, PerCpuArray
 from bpf.marks import MARK_FROM_PROXY
@@ -127,6 +127,7 @@ class Datapath:
     _tables: Tables
     _attached: dict[int, int] = field(default_factory=dict)
     _pending: Mapping[int, str] = field(default_factory=dict)
+    _fingerprint: tuple[object, ...] = ()
     _hosts: set[Address] = field(default_factory=set)
     _revision: int = 0
     _changing: threading.Lock = field(default_factory=threading.Lock)
@@ -156,14 +157,23 @@ class Datapath:
             return with_netlink(lambda ip: self._sync(ip, snapshot))
 
     def interfaces_changed(self, snapshot: Snapshot) -> bool:
-        """Whether a sync of the snapshot would find other interfaces or node addresses than the last one did."""
+        """Whether syncing the snapshot again would find other interfaces or node addresses than the last sync did.
+
+        Meant to be asked often: while nothing changes in the namespace it costs no netlink dump.
+        """
+        now = fingerprint()
+        if now == self._fingerprint:
+            return False
 
         def differs(ip: Netlink) -> bool:
             found = _place(LinkTable(ip), snapshot).found
             in_force = {endpoint: ifindex for ifindex, endpoint in self._tables.interfaces().items()}
             return found != in_force or node.host_addresses(ip) != self._hosts
 
-        return with_netlink(differs)
+        if with_netlink(differs):
+            return True
+        self._fingerprint = now
+        return False
 
     def _sync(self, ip: Netlink, snapshot: Snapshot) -> SyncReport:
         placement = _place(LinkTable(ip), snapshot)
@@ -173,7 +183,7 @@ class Datapath:
         detached = self._detach_others(ip, set(placement.found.values()))
         changes = self._tables.apply(state)
         attached = self._attach(ip, placement.found, snapshot)
-        self._pending, self._hosts = placement.missing, hosts
+        self._pending, self._hosts, self._fingerprint = placement.missing, hosts, ()
         self._revision = snapshot.revision
         return SyncReport(snapshot.revision, changes, attached, detached, placement.missing)
 

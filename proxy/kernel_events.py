@@ -32,7 +32,7 @@ def to_flow_events(events: Iterable[datapath.PacketEvent]) -> Iterator[PacketEve
             verdict=_verdict(event),
             reason=reason,
             reason_name=datapath.reason_name(reason) if reason else "",
-            reason_words=datapath.reason_text(reason) if reason else "",
+            reason_words=datapath.reason_help(reason) if reason else "",
             direction=direction,
             source_endpoint=event.source_endpoint,
             destination_endpoint=event.destination_endpoint,

@@ -57,7 +57,7 @@ class WorkerProcess:
 
 
 class WorkerPool:
-    """All workers. `on_batch` is called with every report, in the agent's event loop."""
+    """All workers. `on_batch` is called with every report, `on_end` with the index of a worker whose process ended."""
 
     def __init__(
         self,
@@ -66,9 +66,11 @@ class WorkerPool:
         connection_map: int,
         supervisor: Supervisor,
         on_batch: Callable[[wire.Batch], None],
+        on_end: Callable[[int], None],
     ) -> None:
         self.workers = [WorkerProcess(index, open_listeners()) for index in range(count)]
         self.on_batch = on_batch
+        self._on_end = on_end
         self._limits = limits
         self._connection_map = connection_map
         self._supervisor = supervisor
@@ -156,6 +158,7 @@ class WorkerPool:
             worker.revision = 0
             worker.pid = 0
             channel.close()
+            self._on_end(worker.index)
             if process.returncode is None:
                 process.kill()
                 await process.wait()

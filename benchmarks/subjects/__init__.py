@@ -37,5 +37,5 @@ class Subject(Protocol):
     def about(self) -> str: ...
 
     def start(self, plain: Topology, rules: Sequence[HttpRule], folder: Path, stack: ExitStack) -> Running:
-        """Start it on the node of `plain`, or on one of its own that ends with `stack`; `folder` is for files."""
+        """Start it on the node of `plain`, or on one of its own that ends with `stack`; `folder` is for its files."""
         ...

@@ -30,7 +30,7 @@ class Penstock:
         )
 
     def start(self, plain: Topology, rules: Sequence[HttpRule], folder: Path, stack: ExitStack) -> Running:
-        policies = folder / "policies"
+        policies = folder / "bench-policies"
         policies.mkdir()
         (policies / "server.yaml").write_text(yaml.safe_dump(policy(rules)), encoding="utf-8")
         name = plain.lab.name.removeprefix("bench-") + "-own"

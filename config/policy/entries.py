@@ -57,7 +57,8 @@ def _raw(section: DirectionPolicy, direction: Direction) -> dict[EntryKey, Entry
     for rule in section.rules:
         value = EntryValue(_verdict(rule), rule.origin.id)
         identities = (ANY_IDENTITY,) if rule.identities is None else sorted(rule.identities)
-        prefixes = [prefix for ports in rule.ports or (PortRange(Protocol.ANY),) for prefix in _prefixes(ports)]
+        ranges = (PortRange(Protocol.ANY),) if rule.ports is None else rule.ports
+        prefixes = [prefix for ports in ranges for prefix in _prefixes(ports)]
         for identity in identities:
             for protocol, port, bits in prefixes:
                 key = EntryKey(identity, direction, protocol, port, bits)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from config import codes
 from config.findings import Code, Finding, PathItem, has_errors, make_finding
-from config.policy.lockdown import Lockdown, may_select
+from config.policy.lockdown import Lockdown, may_select, mentions_deny
 from config.policy.model import PolicyObject
 from config.policy.rules import Document
 from config.policy.scope import Scope
@@ -36,6 +37,7 @@ _UNSUPPORTED: dict[tuple[str, str], Code] = {
     ("policy.networking.k8s.io", "AdminNetworkPolicy"): codes.NOT_TIERED,
     ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy"): codes.NOT_TIERED,
 }
+_POLICY_KINDS = sorted({NAMESPACED, CLUSTERWIDE, *(kind for _, kind in _UNSUPPORTED)})
 _CODES = SchemaCodes(codes.SCHEMA_UNKNOWN, codes.SCHEMA_MISSING, codes.SCHEMA_TYPE, codes.SCHEMA_VALUE)
 _FIELD_NAMES = field_names(PolicyObject)
 _NOT_IN_DENY = frozenset(("rules", "terminatingTLS", "originatingTLS", "serverNames", "listener", "toFQDNs"))
@@ -115,7 +117,7 @@ class _FileReader:
         if refused is not None:
             # What follows the refused place cannot be known.
             self.findings.append(refused.finding(self.name))
-            self.lockdowns.append(Lockdown(deny=b"ingressDeny" in self.data or b"egressDeny" in self.data))
+            self.lockdowns.append(Lockdown(deny=mentions_deny(self.data.decode("latin-1"))))
         elif not self.summaries and not self.findings:
             self.findings.append(make_finding(codes.DOC_NONE, self.name, "the file holds no document"))
         return LoadedFile(
@@ -141,7 +143,7 @@ class _FileReader:
         if (unsupported := _UNSUPPORTED.get((group, str(kind)))) is not None:
             self._refuse(unsupported, f"{kind} is not enforced by this version", value, place)
         elif kind not in (NAMESPACED, CLUSTERWIDE):
-            self._ignore(value, place)
+            self._other(value, place, str(kind), group)
         elif version != API_VERSION:
             message = f'{kind} has apiVersion "{version}"; known: {API_VERSION}'
             self._refuse(codes.DOC_API_VERSION, message, value, place, ("apiVersion",))
@@ -156,6 +158,16 @@ class _FileReader:
             return
         for index, item in enumerate(items):
             self._document(item, inside.items[index])
+
+    def _other(self, value: dict[str, Value], place: Place, kind: str, group: str) -> None:
+        """Not a kind of policy – unless somebody meant one: a misspelt policy must not leave its pods open."""
+        close = get_close_matches(kind, _POLICY_KINDS, n=1, cutoff=0.9)
+        if close and (kind != close[0] or group in ("", "v1", "cilium.io")):
+            apiversions = " or ".join(sorted(_groups_of(close[0])))
+            message = f'"{kind}" of "{value.get("apiVersion")}" looks like {close[0]} of {apiversions}'
+            self._refuse(codes.DOC_MISSPELT, message, value, place, ("kind",))
+        else:
+            self._ignore(value, place)
 
     def _ignore(self, value: dict[str, Value], place: Place) -> None:
         summary = _summary(value, place, valid=True)
@@ -219,6 +231,10 @@ def _deny_finding(finding: Finding) -> Finding:
         f'"{key}" is not possible in a deny rule',
         codes.SCHEMA_DENY_L7.hint,
     )
+
+
+def _groups_of(kind: str) -> set[str]:
+    return {group for group, known in _UNSUPPORTED if known == kind} or {API_VERSION}
 
 
 def _summary(value: Value, place: Place, *, valid: bool) -> Summary:

@@ -35,20 +35,23 @@ class Lockdown:
 
 def may_select(value: Value) -> Lockdown:
     """The widest reading of a broken document."""
-    if not isinstance(value, dict):
-        return Lockdown(deny=True)
-    kind, metadata = value.get("kind"), value.get("metadata")
-    if not isinstance(kind, str) or not isinstance(metadata, dict):
-        return Lockdown(deny=True)
+    kind, metadata = (value.get("kind"), value.get("metadata")) if isinstance(value, dict) else (None, None)
+    if not isinstance(value, dict) or not isinstance(kind, str) or not isinstance(metadata, dict):
+        return Lockdown(deny=mentions_deny(str(value)))
     namespace = "" if kind in _CLUSTERWIDE else metadata.get("namespace") or _DEFAULT_NAMESPACE
     if not isinstance(namespace, str):
-        return Lockdown(deny=True)
+        return Lockdown(deny=mentions_deny(str(value)))
     specs = value.get("specs")
     rules: list[Value] = [value["spec"]] if "spec" in value else []
     rules += specs if isinstance(specs, list) else []
     everybody = _subject({}, namespace)
     subjects = tuple(dict.fromkeys(_rule_subject(rule, namespace) for rule in rules)) or (everybody,)
     return Lockdown(subjects, deny=_denies(rules))
+
+
+def mentions_deny(text: str) -> bool:
+    """Text that nobody can understand may still be seen to speak of deny rules."""
+    return "ingressDeny" in text or "egressDeny" in text
 
 
 def _rule_subject(rule: Value, namespace: str) -> Selector:

@@ -297,3 +297,5 @@ class PolicyObject(Strict):
     spec: RuleFields | None = None
     specs: list[RuleFields] | None = None
     status: Any = None
+    # Where old manifests put it; it belongs into the rule.
+    description: str | None = None

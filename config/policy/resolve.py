@@ -110,8 +110,9 @@ class _Resolver:
         self._entities = self._entity_identities()
         self._origins = _number_origins(documents)
         self._by_subject: defaultdict[Selector, list[_Compiled]] = defaultdict(list)
-        for order, (document, rule) in enumerate((document, rule) for document in documents for rule in document.rules):
-            self._by_subject[rule.subject].append(self._compile(order, document, rule))
+        pairs = [(document, rule) for document in documents for rule in document.rules]
+        for order, (owner, rule) in enumerate(pairs):
+            self._by_subject[rule.subject].append(self._compile(order, owner, rule))
 
     def snapshot(self, revision: int) -> Snapshot:
         governing: defaultdict[int, list[Selector]] = defaultdict(list)

@@ -42,6 +42,8 @@ def translate(policy: PolicyObject, scope: Scope) -> Document | None:
     """The document's meaning; None when `scope` has an error."""
     if policy.spec is None and not policy.specs:
         scope.add(codes.RULE_EMPTY_OBJECT, (), "the policy has neither spec nor specs")
+    if policy.description is not None:
+        scope.add(codes.DESCRIPTION_OUTSIDE, ("description",), "description stands outside of the rule", key=True)
     given: list[tuple[RuleFields, ValuePath, str]] = []
     if policy.spec is not None:
         given.append((policy.spec, ("spec",), ""))

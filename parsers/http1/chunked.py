@@ -110,7 +110,7 @@ class ChunkedBody:
         section = self._line + data[at : at + self._limits.trailer_bytes + 4 - held]
         end = 2 if section.startswith(b"\r\n") else section.find(b"\r\n\r\n") + 4
         if end < 4 and not section.startswith(b"\r\n"):
-            if len(section) > self._limits.trailer_bytes:
+            if len(section) >= self._limits.trailer_bytes + 4:
                 raise ParseError("the trailers are too large")
             if grammar.BARE_LF.search(section):
                 raise ParseError("a trailer does not end in CRLF")

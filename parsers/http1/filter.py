@@ -300,7 +300,12 @@ class Http1Filter:
         if self._server is _Server.BODY and len(data) < self._response_left:
             self._response_left -= len(data)
             return data
-        if self._server is _Server.HEAD and not self._response_head and len(self._owed) == 1:
+        if (
+            self._server is _Server.HEAD
+            and len(self._owed) == 1
+            and self._client is not _Client.ENDED
+            and not (self._response_head or self._informational)
+        ):
             end = data.find(b"\r\n\r\n") + 4
             head = self._shared.response_heads.get(data[:end])
             if head is not None and head.length == len(data) - end and not head.is_bodiless:
@@ -348,6 +353,8 @@ class Http1Filter:
         head = self._response(raw)
         owed = self._owed[0]
         assert owed.judged is not None, "refusals are sent as soon as their turn comes"
+        if head.status == 101 and self._client is not _Client.UPGRADING:
+            raise ParseError("the server switched protocols without being asked", 502)
         out.append(raw)
         if head.status < 200 and head.status != 101:
             self._informational += 1
@@ -355,9 +362,6 @@ class Http1Filter:
                 raise ParseError("the server sent too many informational responses", 502)
             return at
         self._informational = 0
-        if head.status == 101 and not owed.judged.head.upgrade:
-            out.pop()
-            raise ParseError("the server switched protocols without being asked", 502)
         self._shared.exchanges.append(Exchange(self._tag, owed.judged, owed.started, now, head.status))
         self._begin_response(head, owed.judged, out)
         return at
@@ -449,8 +453,7 @@ class Http1Filter:
             self.end = End.ABORT
             return
         if self._server is _Server.UNTIL_CLOSE:
-            out: list[bytes] = []
-            self._end_response(out)
-            self.answer += b"".join(out)
+            # The end of the connection is the end of this answer: nothing of ours may follow it.
+            self._owed.clear()
         if self._server is not _Server.TUNNEL:
             self.end = End.CLOSE

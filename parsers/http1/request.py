@@ -49,7 +49,7 @@ def parse_request_untrusted(head: bytes, limits: Http1Limits) -> RequestHead:
     if match is None:
         raise _why_malformed(head, limits)
     method, target, minor, block = match.groups()
-    if len(method) + len(target) > limits.request_line_bytes:
+    if len(method) + len(target) + len(b"  HTTP/1.1") > limits.request_line_bytes:
         raise ParseError("the request line is too long", 414)
     fields = grammar.fields_of(block)
     if len(fields) > limits.header_count:
@@ -88,6 +88,7 @@ class _Framing:
         self.dropped: frozenset[bytes] = frozenset()
         seen: set[bytes] = set()
         connection: list[bytes] = []
+        upgrades: list[bytes] = []
         for name, value in fields:
             if name in _FRAMING:
                 if name in seen:
@@ -99,9 +100,8 @@ class _Framing:
             elif name == b"expect":
                 self._expect(value)
             elif name == b"upgrade":
-                seen.add(name)
-                self.upgrade = value.lower() == b"websocket"
-            elif name in _OVERRIDES:
+                upgrades.append(value.lower())
+            elif name.replace(b"_", b"-") in _OVERRIDES:
                 self.dropped |= {name}
             elif b"_" in name and name.replace(b"_", b"-") in _FRAMING:
                 raise ParseError("a header imitates one that frames the message")
@@ -109,7 +109,8 @@ class _Framing:
             raise ParseError("the request has both a length and a transfer coding")
         if is_http11 and b"host" not in seen:
             raise ParseError("the request names no host")
-        self._connection(connection, is_http11, b"upgrade" in seen)
+        self._connection(connection)
+        self._upgrade(upgrades, connection, is_http11)
 
     def _framing_field(self, name: bytes, value: bytes, is_http11: bool) -> None:
         if name == b"host":
@@ -130,17 +131,23 @@ class _Framing:
             raise ParseError("the expectation is not 100-continue", 417)
         self.expects_continue = True
 
-    def _connection(self, options: list[bytes], is_http11: bool, has_upgrade: bool) -> None:
+    def _connection(self, options: list[bytes]) -> None:
         if not _FRAMING.isdisjoint(options):
             raise ParseError("the header connection names one that frames the message")
         if b"close" in options:
             self.close = True
         elif b"keep-alive" in options:
             self.close = False
-        if self.upgrade and (b"upgrade" not in options or not is_http11):
-            self.upgrade = False
-        if (has_upgrade or b"http2-settings" in options) and not self.upgrade:
-            # RFC 9110 §7.8: a server may ignore Upgrade. Dropping it keeps HTTP/1.1, which is what was judged.
+
+    def _upgrade(self, upgrades: list[bytes], options: list[bytes], is_http11: bool) -> None:
+        """Only one plain WebSocket upgrade goes on.
+
+        RFC 9110 §7.8: a server may ignore Upgrade. Dropping any other keeps HTTP/1.1, which is what was judged.
+        """
+        offers_http2 = b"http2-settings" in options
+        plain = is_http11 and b"upgrade" in options and self.length == 0 and not offers_http2
+        self.upgrade = upgrades == [b"websocket"] and plain
+        if (upgrades or offers_http2) and not self.upgrade:
             self.dropped |= {b"upgrade", b"http2-settings", b"connection"}
 
 
@@ -178,7 +185,7 @@ def check_unfinished_request(head: bytearray, new: int, limits: Http1Limits) -> 
         raise ParseError("the request head is too large", 431)
     line_end = head.find(b"\r\n")
     if line_end < 0:
-        if len(head) > limits.request_line_bytes:
+        if len(head) - head.endswith(b"\r") > limits.request_line_bytes:
             raise ParseError("the request line is too long", 414)
         if grammar.REQUEST_LINE_START.fullmatch(head) is None:
             raise ParseError("these bytes are not the start of an HTTP/1 request")

@@ -31,11 +31,13 @@ def parse_response_untrusted(head: bytes, limits: Http1Limits) -> ResponseHead:
     if match is None:
         raise ParseError("the response head is malformed", 502)
     minor, digits, block = match.groups()
-    status = int(digits)
-    is_bodiless = status < 200 or status in (204, 304)
     fields = grammar.fields_of(block)
     if len(fields) > limits.header_count:
         raise ParseError("the response has too many headers", 502)
+    status = int(digits)
+    is_bodiless = status < 200 or status in (204, 304)
+    if status == 101 and [value.lower() for name, value in fields if name == b"upgrade"] != [b"websocket"]:
+        raise ParseError("the server switched to a protocol that was not asked for", 502)
     lengths = [value for name, value in fields if name == b"content-length"]
     codings = [value for name, value in fields if name == b"transfer-encoding"]
     if codings:

@@ -91,5 +91,8 @@ def split_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
         raise ParseError("the scheme of the request target is not http")
     check_authority(authority)
     if rest is None:
+        # RFC 9112 §3.2.4: an absolute OPTIONS without a path asks for the whole server.
+        if method == b"OPTIONS":
+            return b"*", authority
         rest = b"/"
     return canonical_path(rest if rest.startswith(b"/") else b"/" + rest), authority

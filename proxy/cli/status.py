@@ -116,11 +116,19 @@ def _datapath(datapath: dict[str, Any]) -> str:
         lines.append(f"dropped {direction}: {drop['packets']} packets, {reason_words(drop['reason'])}")
     for endpoint, why in details.pop("pending", {}).items():
         lines.append(f"endpoint {endpoint} NOT ATTACHED: {why}")
-    return "\n".join([*lines, *(f"{key}: {_detail(value)}" for key, value in details.items() if value)])
+    for key, names in (("forwarded", ("ingress", "egress")), ("events_lost", ("rate-limited", "buffer full"))):
+        counts = details.pop(key, None) or (0, 0)
+        if any(counts):
+            lines.append(
+                f"{key.replace('_', ' ')}: {', '.join(f'{n} {name}' for n, name in zip(counts, names, strict=False))}"
+            )
+    return "\n".join([*lines, *(f"{key}: {_detail(key, value)}" for key, value in details.items() if value)])
 
 
-def _detail(value: Any) -> str:
+def _detail(key: str, value: Any) -> str:
     """Counts and tables of the datapath on one line."""
+    if key == "interfaces":
+        return f"{len(value)} attached"
     if isinstance(value, dict):
         return ", ".join(f"{key}={item}" for key, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -16,6 +16,7 @@ from config.policy.resolved import Endpoint as Workload
 from proxy.flows.model import Deciding, Endpoint, Policy, PolicyMatch
 from proxy.flows.reasons import label_texts
 
+_NOT_ALLOWED: Final = "no rule allows it"
 _KEPT_REVISIONS: Final = 16
 _CACHE_LIMIT: Final = 65536
 _NAMED_POLICIES: Final = 8
@@ -38,16 +39,18 @@ class Attribution:
     revision: int = 0
 
     def deciding(self, reason: str) -> Deciding | None:
+        """`reason`, in words, if there is more to say than that no rule allowed it."""
         if not (self.rule or self.default_deny or reason):
             return None
-        return Deciding(self.rule, self.file, self.line, reason, self.default_deny, self.revision)
+        why = reason or (_NOT_ALLOWED if self.default_deny else "")
+        return Deciding(self.rule, self.file, self.line, why, self.default_deny, self.revision)
 
     def log(self, reason: str) -> str:
         """One line for `policy_log`."""
         if self.default_deny:
             names = ", ".join(f"{p.namespace}/{p.name}" if p.namespace else p.name for p in self.policies)
-            why = reason or (f"no rule of {names} allows it" if names else "no policy allows it")
-            return f"default deny: {why}"
+            who = f"default deny of {names}" if names else "default deny"
+            return f"{who}: {reason or _NOT_ALLOWED}"
         where = f"{self.file}:{self.line}" if self.line else self.file
         place = " ".join(part for part in (self.rule, where) if part)
         return ": ".join(part for part in (place, reason) if part)

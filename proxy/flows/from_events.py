@@ -99,6 +99,10 @@ class EventRecord(msgspec.Struct, frozen=True, gc=False):
     other: Attribution
     node_name: str
 
+    @property
+    def time_ns(self) -> int:
+        return self.event.time_ns
+
     def observation(self, uuid: str) -> Flow:
         return _flow(self, uuid)
 
@@ -153,7 +157,7 @@ def _flow(record: EventRecord, uuid: str) -> Flow:
     # What audit mode let pass was not dropped; its reason stays in `deciding`.
     reason = event.reason if record.verdict == Verdict.DROPPED else 0
     l4 = _l4(event)
-    words = event.reason_words or reason_words(event.reason) if event.reason else ""
+    words = "" if attribution.default_deny else event.reason_words or _words(event.reason)
     return Flow(
         time_ns=event.time_ns,
         uuid=uuid,
@@ -174,13 +178,17 @@ def _flow(record: EventRecord, uuid: str) -> Flow:
         is_reply=None if is_drop else False,
         interface_index=event.interface,
         summary=l4_summary(l4) if l4 else "",
-        deciding=attribution.deciding(words),
+        deciding=attribution.deciding(words) or record.other.deciding(words),
         egress_allowed_by=() if denied else (attribution if egress else record.other).policies,
         ingress_allowed_by=() if denied else (record.other if egress else attribution).policies,
         egress_denied_by=attribution.policies if egress and denied else (),
         ingress_denied_by=attribution.policies if denied and not egress else (),
         policy_log=(attribution.log(words),) if denied and (attribution.default_deny or attribution.rule) else (),
     )
+
+
+def _words(reason: int) -> str:
+    return reason_words(reason) if reason else ""
 
 
 def _l4(event: PacketEvent) -> L4 | None:

@@ -72,6 +72,10 @@ class HttpRecord(msgspec.Struct, frozen=True, gc=False):
     link: Link
     attribution: Attribution
 
+    @property
+    def time_ns(self) -> int:
+        return self.exchange.time_ns + (self.exchange.latency_ns if self.response else 0)
+
     def observation(self, uuid: str) -> Flow:
         return _http_flow(self, uuid)
 
@@ -83,6 +87,10 @@ class FailureRecord(msgspec.Struct, frozen=True, gc=False):
     event_type: int
     failure: Failure
     link: Link
+
+    @property
+    def time_ns(self) -> int:
+        return self.failure.time_ns
 
     def observation(self, uuid: str) -> Flow:
         failure, link = self.failure, self.link
@@ -142,6 +150,10 @@ class WorkerFlows:
     def forget(self, worker: int) -> None:
         """A worker is gone, and its connections with it."""
         self._links.pop(worker, None)
+
+    def connections(self, worker: int) -> int:
+        """How many open connections the worker has told of."""
+        return len(self._links.get(worker, ()))
 
     def _link(self, connection: Connection) -> Link:
         side = self._enricher.side

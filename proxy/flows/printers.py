@@ -86,6 +86,8 @@ def why(flow: Flow) -> str:
     if deciding is None:
         return names
     where = f"{deciding.file}:{deciding.line}" if deciding.line else deciding.file
+    if deciding.default_deny:
+        names = f"default deny of {names}" if names else "default deny"
     place = " ".join(part for part in (names, deciding.rule, where) if part)
     return ": ".join(part for part in (place, deciding.reason) if part)
 

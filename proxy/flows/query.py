@@ -44,7 +44,8 @@ class Observer:
         self._ring = ring
         self._query = query
         self._follower = ring.follow(query.filters.may_match) if query.follow else None
-        self._records = ring.records()
+        # Workers report a moment later than the kernel.
+        self._records = sorted(ring.records(), key=lambda item: item[1].time_ns)
 
     async def parts(self) -> AsyncIterator[list[Observation]]:
         """Slices of observations, oldest first; ends when there can be no more."""

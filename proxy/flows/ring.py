@@ -39,6 +39,9 @@ class Record(Protocol):
     @property
     def event_type(self) -> int: ...
 
+    @property
+    def time_ns(self) -> int: ...
+
     def observation(self, uuid: str) -> Observation: ...
 
 
@@ -65,6 +68,10 @@ class _Lost:
     observed: LostEvents
     verdict: int = 0
     event_type: int = LOST
+
+    @property
+    def time_ns(self) -> int:
+        return self.observed.time_ns
 
     def observation(self, uuid: str) -> Observation:
         return self.observed
@@ -103,7 +110,7 @@ class FlowRing:
             self.append(_Lost(LostEvents(source, count, time_ns, cpu, self.node_name)))
 
     def records(self) -> list[Numbered]:
-        """Everything that is still here, oldest first."""
+        """Everything that is still here, in the order in which it came."""
         return list(enumerate(self._records, self._seen - len(self._records)))
 
     def build(self, numbered: Numbered) -> Observation:

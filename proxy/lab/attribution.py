@@ -13,6 +13,8 @@ from proxy.lab.prober import Result
 
 _PATIENCE_S = 3.0
 _FOLDER = re.compile(r"/(?:[^/\s]+/)+(?=[^/\s]+:\d+)")  # of the files named in reasons
+_BETWEEN = re.compile(r"; (?=path |method |host |a required )")
+_REASON = re.compile(r"(.*) \((\S+ \S+), (\S+:\d+)\)")  # "why (policy rule, file:line)": the policy comes first here
 
 
 def decisions(lab: Lab, results: Sequence[Result]) -> list[Flow | None]:
@@ -54,11 +56,19 @@ def describe(flow: Flow | None) -> str:
     if flow.verdict is not Verdict.DROPPED:
         return names or "no policy selects it"
     if flow.l7 is not None and rule is not None and rule.reason:
-        return _FOLDER.sub("", rule.reason)
+        return _nearest(_FOLDER.sub("", rule.reason))
     why = flow.drop_reason_desc.lower().replace("_", " ")
     if rule is not None and rule.default_deny:
         why = f"default deny, {flow.traffic_direction.name.lower()}"
-    return f"{why} ({names})" if names else why
+    return f"{names}: {why}" if names else why
+
+
+def _nearest(reason: str) -> str:
+    """The rule that came nearest: of several, one whose path matched tells more than one whose path did not."""
+    reasons = _BETWEEN.split(reason)
+    nearest = next((text for text in reasons if not text.startswith("path ")), reasons[0])
+    shown = _REASON.sub(r"\2 \3: \1", nearest)
+    return f"{shown} (and {len(reasons) - 1} more)" if len(reasons) > 1 else shown
 
 
 def _policies(flow: Flow) -> list[str]:

@@ -35,13 +35,14 @@ def wants_colour(stream: TextIO) -> bool:
 def render(sections: Sequence[Section], colour: bool, width: int = 0) -> Iterable[str]:
     """The lines of the table; all sections share the widths of their columns.
 
-    `width` 0 is endless. A table that is wider goes without the requests.
+    `width` 0 is endless. A table that is wider goes without the requests, and its last column is cut.
     """
     cells = [_cells(row) for section in sections for row in section.rows]
     widths = [max(map(len, column)) for column in zip(_HEADER, *cells, strict=True)]
     shown = list(range(len(_HEADER)))
     if width and sum(widths) + _GAP * (len(widths) - 1) > width:
         shown.remove(_HEADER.index("REQUEST"))
+        widths[-1] = max(10, width - sum(widths[index] + _GAP for index in shown[:-1]))
     yield _style(_line(_HEADER, widths, shown), "1", colour)
     for section in sections:
         yield _style(section.title, "1;36", colour)
@@ -63,6 +64,8 @@ def _line(cells: Sequence[str], widths: Sequence[int], shown: Sequence[int], see
     padded = []
     for index in shown:
         name, text = _HEADER[index], cells[index]
+        if len(text) > widths[index]:
+            text = f"{text[: widths[index] - 1]}…"
         text = text.rjust(widths[index]) if name == "LATENCY" else text.ljust(widths[index])
         padded.append(_style(text, seen_code, bool(seen_code) and name == "SEEN"))
     return (" " * _GAP).join(padded).rstrip()

@@ -142,7 +142,8 @@ class Node:
         return eventually(check)
 
     def revision(self) -> int:
-        return int(self.lab.agent.client.get("/v1/policy")["revision"])
+        """What is in force everywhere: workers have a revision before the kernel has it."""
+        return int(self.lab.agent.status()["datapath"]["details"]["revision"])
 
     def findings(self) -> list[dict[str, object]]:
         """Errors the agent has with the policy files now."""

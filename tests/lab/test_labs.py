@@ -1,4 +1,4 @@
-"""Labs themselves: what is inside, how programs run in them, and that nothing is left of them. No agent here."""
+"""Labs themselves: what is inside, how programs run in them, and that nothing is left of them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from proxy.lab import Lab, LabError, names
+from proxy.lab import Lab, LabError, linux, names
 from tests.lab.support import NOTHING, eventually, footprint
 
 pytestmark = pytest.mark.lab
 WORKLOADS = Path(__file__).parent / "workloads.yaml"
+POLICY = WORKLOADS.with_name("policy.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +161,14 @@ def test_a_failure_on_the_way_up_leaves_nothing(lab_name: str, tmp_path: Path) -
     assert footprint(name) == NOTHING
 
 
+def test_an_agent_that_does_not_start_is_told_with_its_log(lab_name: str) -> None:
+    name = f"{lab_name}-g"
+    with pytest.raises(LabError, match="the agent ended with exit code 1") as caught:
+        Lab.up(name, [WORKLOADS], policies=[POLICY], settings={"nonsense": 1})
+    assert 'unknown setting "nonsense"' in caught.value.hint
+    assert footprint(name) == NOTHING
+
+
 def test_two_ups_of_one_name_at_once(lab_name: str) -> None:
     name = f"{lab_name}-r"
     command = penstock("up", name, "-f", str(WORKLOADS))
@@ -170,10 +179,11 @@ def test_two_ups_of_one_name_at_once(lab_name: str) -> None:
     assert footprint(name) == NOTHING
 
 
-@pytest.mark.parametrize("moment", ["state", "namespaces", "links", "programs"])
+@pytest.mark.parametrize("moment", ["state", "namespaces", "links", "programs", "bpffs", "agent"])
 def test_down_after_kill_9_in_the_middle_of_up(lab_name: str, moment: str) -> None:
     name = f"{lab_name}-k"
-    child = subprocess.Popen(penstock("up", name, "-f", str(WORKLOADS)), stderr=subprocess.DEVNULL)
+    command = penstock("up", name, "-f", str(WORKLOADS), "--policies", str(POLICY))
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 20
     while not _is_reached(moment, name) and child.poll() is None and time.monotonic() < deadline:
         pass
@@ -189,6 +199,10 @@ def test_down_after_kill_9_in_the_middle_of_up(lab_name: str, moment: str) -> No
 def _is_reached(moment: str, name: str) -> bool:
     if moment == "state":
         return names.state_dir(name).exists()
+    if moment == "bpffs":
+        return any(names.state_dir(name) in path.parents for path in linux.mount_points())
+    if moment == "agent":
+        return (names.state_dir(name) / "agent" / "penstock.sock").exists()
     if moment == "programs":
         return bool(footprint(name)["processes"])
     return len(names.existing_netns(name)) == {"namespaces": 2, "links": 6}[moment]

@@ -18,5 +18,5 @@ def test_tokens(caplog: pytest.LogCaptureFixture) -> None:
     assert readiness.pending == ("datapath",)
     assert "ready" not in caplog.text
     readiness.done("datapath")
-    assert readiness.pending == ()
+    assert not readiness.pending
     assert "ready after" in caplog.text

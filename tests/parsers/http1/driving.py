@@ -9,18 +9,31 @@ from parsers.facts import HttpRequest
 from parsers.http1.filter import End, Http1Filter
 from parsers.http1.judging import Exchange, Http1Shared, Judged, Ruling
 
+Permit = Callable[[HttpRequest], bool]
+
+
+class _Forgetful(dict[bytes, Judged]):
+    """A memo that keeps nothing."""
+
+    def __setitem__(self, head: bytes, judged: Judged) -> None:
+        pass
+
 
 class RecordingJudge:
-    """Permits what `permit` says and remembers every request it was asked about."""
+    """Permits what `permit` says and records what it was asked: every request, or with a memo the new ones only."""
 
-    def __init__(self, permit: Callable[[HttpRequest], bool] = lambda request: True) -> None:
-        self.memo: dict[bytes, Judged] = {}
+    def __init__(self, permit: Permit, *, memo: bool) -> None:
+        self.memo: dict[bytes, Judged] = {} if memo else _Forgetful()
         self.requests: list[HttpRequest] = []
         self._permit = permit
 
     def rule(self, request: HttpRequest) -> Ruling:
         self.requests.append(request)
         return Ruling(self._permit(request))
+
+
+def permit_all(request: HttpRequest) -> bool:
+    return True
 
 
 @dataclass(slots=True)
@@ -44,8 +57,8 @@ class Outcome:
 class Connection:
     """A filter with both of its sides. Once the filter has ended, nothing is fed any more."""
 
-    def __init__(self, permit: Callable[[HttpRequest], bool] = lambda request: True) -> None:
-        self.judge = RecordingJudge(permit)
+    def __init__(self, permit: Permit = permit_all, *, memo: bool = True) -> None:
+        self.judge = RecordingJudge(permit, memo=memo)
         self.shared = Http1Shared()
         self.filter = Http1Filter(self.judge, self.shared)
         self.outcome = Outcome()
@@ -83,9 +96,9 @@ class Connection:
         self.filter.answer = b""
 
 
-def client_only(pieces: Iterable[bytes], permit: Callable[[HttpRequest], bool] = lambda request: True) -> Outcome:
-    """What the server sees of a client that sends `pieces` and then no more."""
-    connection = Connection(permit)
+def client_only(pieces: Iterable[bytes], permit: Permit = permit_all) -> Outcome:
+    """What the server sees of a client that sends `pieces` and then no more. `requests` are all of them, in order."""
+    connection = Connection(permit, memo=False)
     for piece in pieces:
         connection.client(piece)
     connection.client_eof()

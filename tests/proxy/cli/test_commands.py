@@ -84,8 +84,8 @@ def test_status(ask: Command) -> None:
         "Datapath:       Ok   4 programs on 2 interfaces",
         "                dropped ingress: 4 packets, Policy denied",
         "                endpoint 12 NOT ATTACHED: no interface veth12",
-        "                interfaces: 5=11, 7=12",
-        "                forwarded: 10, 20",
+        "                forwarded: 10 ingress, 20 egress",
+        "                interfaces: 2 attached",
         "Proxy Status:   OK, 1/1 workers ready, 1 redirects active",
         "                worker 0 (pid 4242): ready, revision 3, 1 connections",
     ]

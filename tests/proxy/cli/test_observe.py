@@ -14,7 +14,7 @@ import pytest
 from proxy.flows.jsonpb import encode_line
 from tests.proxy.api.agent import Agent
 from tests.proxy.cli.conftest import Command
-from tests.proxy.flows.samples import batch, exchange, golden_node, refused
+from tests.proxy.flows.samples import NOON, batch, exchange, golden_node, refused
 from tests.proxy.flows.test_printers import GOLDEN
 
 
@@ -107,7 +107,7 @@ def test_formatting_flags(ask: Command) -> None:
     assert "10.0.0.1:41000 (ID:3001) -> 10.0.0.2:8080" in ask("observe", "--numeric").output
     assert "Z [node-1]: " in ask("observe", "--print-node-name", "--time-format", "RFC3339").output
     assert "DENIED BY no-world (" in ask("observe", "--print-policy-names").output
-    assert '[default/api: method "DELETE" is not "GET"]' in ask("observe", "--why").output
+    assert '[default deny of default/api: method "DELETE" is not "GET"]' in ask("observe", "--why").output
 
 
 def test_raw_filters(run: Command) -> None:
@@ -191,7 +191,7 @@ def test_a_reader_that_has_gone_is_no_error(agent: Agent) -> None:
 
 
 def test_a_terminal_that_knows_no_unicode(agent: Agent) -> None:
-    agent.do(lambda: agent.node.workers.add(batch(exchange(target="/grüße".encode()))))
+    agent.do(lambda: agent.node.workers.add(batch(exchange(target="/grüße".encode(), time_ns=NOON + 10**10))))
     environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "-P", "-m", "proxy", "observe", "--socket", str(agent.socket), "--last", "2"]
     done = subprocess.run(command, capture_output=True, env=environment, check=True)

@@ -49,7 +49,7 @@ def test_a_packet_that_policy_refused_is_a_verdict_and_a_drop(node: Node) -> Non
     for flow in (verdict, drop):
         assert flow.verdict is Verdict.DROPPED
         assert [policy.name for policy in flow.ingress_denied_by] == ["api"]
-        assert flow.policy_log == ("default deny: no rule allows it",)
+        assert flow.policy_log == ("default deny of default/api: no rule allows it",)
         assert flow.summary == "TCP Flags: SYN"
         assert flow.source.labels == ("reserved:world",)
 

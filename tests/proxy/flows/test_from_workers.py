@@ -48,7 +48,7 @@ def test_audit_is_not_a_drop(node: Node) -> None:
     node.workers.add(batch(exchange(verdict=Verdict.AUDIT, rule=0, reason="path is not allowed")))
     request, response = node.flows()
     assert (request.verdict, response.verdict) == (Verdict.AUDIT, Verdict.FORWARDED)
-    assert (request.drop_reason, request.policy_log) == (0, ("default deny: path is not allowed",))
+    assert (request.drop_reason, request.policy_log) == (0, ("default deny of default/api: path is not allowed",))
     assert request.ingress_denied_by
 
 
@@ -81,7 +81,7 @@ def test_no_response_no_second_flow(node: Node) -> None:
 
 def test_default_deny_without_reason_names_the_selecting_policies(node: Node) -> None:
     node.workers.add(batch(exchange(verdict=Verdict.DROPPED, rule=0, status=403)))
-    assert node.flows()[0].policy_log == ("default deny: no rule of default/api allows it",)
+    assert node.flows()[0].policy_log == ("default deny of default/api: no rule allows it",)
 
 
 def test_a_connection_is_remembered_until_it_closes(node: Node) -> None:

@@ -29,7 +29,7 @@ GOLDEN_REFUSAL = (
     '"extensions":{"@type":"type.googleapis.com/google.protobuf.Struct","value":{"penstock":'
     '{"reason":"method \\"DELETE\\" is not \\"GET\\"","default_deny":true,"revision":"3"}}},'
     '"ingress_denied_by":[{"name":"api","namespace":"default","revision":"3","kind":"CiliumNetworkPolicy"}],'
-    '"policy_log":["default deny: method \\"DELETE\\" is not \\"GET\\""]},'
+    '"policy_log":["default deny of default/api: method \\"DELETE\\" is not \\"GET\\""]},'
     '"node_name":"node-1","time":"2026-01-02T03:04:06.001Z"}'
 )
 

@@ -43,8 +43,8 @@ def test_compact(flows: list[Observation]) -> None:
 def test_why_names_rule_place_and_reason(flows: list[Observation]) -> None:
     lines = show(flows, Style(why=True)).splitlines()
     assert lines[0].endswith("/v1/items) [default/api ingress[0] policies/api.yaml:12]")
-    assert lines[2].endswith('/v1/items) [default/api: method "DELETE" is not "GET"]')
-    assert lines[4].endswith("(TCP Flags: SYN) [no-world: Policy denied by denylist]")
+    assert lines[2].endswith('/v1/items) [default deny of default/api: method "DELETE" is not "GET"]')
+    assert lines[4].endswith("(TCP Flags: SYN) [default deny of no-world: no rule allows it]")
 
 
 def test_dict(flows: list[Observation]) -> None:

@@ -26,6 +26,10 @@ class Numbered:
     verdict: int = Verdict.FORWARDED
     event_type: int = EventType.L7
 
+    @property
+    def time_ns(self) -> int:
+        return NOON + self.number
+
     def observation(self, uuid: str) -> Observation:
         self.built.append(self.number)
         return Flow(
@@ -70,6 +74,13 @@ async def test_only_what_may_match_is_built() -> None:
     source.add(300)
     assert await source.read(Query(DROPPED, last=1)) == [301]
     assert set(source.built) == {300, 301}
+
+
+async def test_what_is_reported_late_is_shown_in_its_place() -> None:
+    source = Source(63)
+    source.ring.extend([Numbered(number, source.built) for number in (3, 4, 1, 2, 0)])
+    assert await source.read(Query(first=3)) == [0, 1, 2]
+    assert await source.read(Query(last=2)) == [3, 4]
 
 
 async def test_last_counts_matches() -> None:

@@ -105,7 +105,7 @@ def test_default_deny_says_so() -> None:
         ingress_denied_by=(Policy("locks-it", "a"),),
         deciding=Deciding(default_deny=True),
     )
-    assert describe(flow) == "default deny, ingress (locks-it)"
+    assert describe(flow) == "locks-it: default deny, ingress"
     assert describe(Flow(verdict=Verdict.DROPPED, drop_reason_desc="INVALID_SOURCE_IP")) == "invalid source ip"
 
 
@@ -117,7 +117,18 @@ def test_a_refused_request_names_the_matcher() -> None:
             reason='method "PUT" does not match "GET" (p ingress[0], /run/x/y.yaml:12)', default_deny=True
         ),
     )
-    assert describe(flow) == 'method "PUT" does not match "GET" (p ingress[0], y.yaml:12)'
+    assert describe(flow) == 'p ingress[0] y.yaml:12: method "PUT" does not match "GET"'
+
+
+def test_of_several_rules_the_nearest_is_named() -> None:
+    first, second = (
+        'path "/x; y" does not match "/y" (p ingress[0], y.yaml:12)',
+        'method "PUT" does not match "GET" (q r[1], z:1)',
+    )
+    flow = Flow(verdict=Verdict.DROPPED, l7=L7(L7Type.REQUEST), deciding=Deciding(reason=f"{first}; {second}"))
+    assert describe(flow) == 'q r[1] z:1: method "PUT" does not match "GET" (and 1 more)'
+    flow = Flow(verdict=Verdict.DROPPED, l7=L7(L7Type.REQUEST), deciding=Deciding(reason=f"{first}; {first}; {first}"))
+    assert describe(flow) == 'p ingress[0] y.yaml:12: path "/x; y" does not match "/y" (and 2 more)'
 
 
 def test_a_policy_of_both_ends_is_named_once() -> None:
@@ -128,7 +139,7 @@ def test_a_policy_of_both_ends_is_named_once() -> None:
 
 def test_the_table() -> None:
     good = Row(RESULT, "allow-it")
-    bad = Row(Result(probe("timeout"), "200", PORTS, 2.0), "nobody")
+    bad = Row(Result(probe("timeout"), "200", PORTS, 2.0), "x" * 40)
     section = Section("Title", (good, bad))
     lines = list(render([section], colour=False))
     assert lines[0].split() == ["PROBE", "REQUEST", "EXPECTED", "SEEN", "LATENCY", "DECIDED", "BY"]
@@ -142,5 +153,8 @@ def test_the_table() -> None:
     narrow = list(render([section], colour=False, width=widest - 1))
     assert narrow[0].split() == ["PROBE", "EXPECTED", "SEEN", "LATENCY", "DECIDED", "BY"]
     assert max(map(len, narrow)) < widest
+    cut = list(render([section], colour=False, width=60))
+    assert max(map(len, cut)) == 60
+    assert cut[3].endswith("…")
     assert summary([section], colour=False) == "1 of 2 probes did not come out as expected"
     assert summary([Section("Title", (good,))], colour=False) == "all 1 probes came out as expected"

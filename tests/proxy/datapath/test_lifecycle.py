@@ -1,0 +1,223 @@
+"""Agents come, go and come back; interfaces too; nothing opens meanwhile and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bpf import bpffs
+from bpf.attach import Hook
+from bpf.loader import load
+from bpf.netlink import Netlink, with_netlink
+from config.policy.resolved import Direction
+from proxy.datapath import Datapath, DropReason, LayoutMismatch, PinError, SyncReport, cleanup
+from tests.bpf.servers import SEEN_BY_PROXY, TransparentProxy, ask, dial, echo_server
+from tests.bpf.topology import Topology, run, topology
+from tests.proxy.datapath.scene import INSPECTED, PLAIN, REFUSED, refused, snapshot
+
+pytestmark = pytest.mark.lab
+
+
+def test_enforcing_goes_on_without_an_agent_and_a_new_one_adopts(net: Topology, pin_dir: Path) -> None:
+    server = net.address("b", 4)
+    with net.node.enter(), echo_server(net.b, 4, PLAIN), echo_server(net.b, 4, INSPECTED):
+        try:
+            first = Datapath.open(pin_dir)
+            assert not first.adopted
+            in_force = first.sync(snapshot())
+            with dial(net.a, server, PLAIN) as live:
+                assert ask(live, b"one")
+                first.close()
+                assert ask(live, b"two")
+                assert refused(net.a, server, REFUSED)
+                assert refused(net.a, server, INSPECTED)
+                with Datapath.open(pin_dir) as second:
+                    assert second.adopted
+                    again = second.sync(snapshot())
+                    assert not again.changes.any
+                    assert again.changes.epoch == in_force.changes.epoch
+                    assert ask(live, b"three")
+                    proxy = TransparentProxy(second.connections_fd)
+                    second.set_listeners(proxy.slots())
+                    with dial(net.a, server, INSPECTED) as inspected:
+                        assert SEEN_BY_PROXY in ask(inspected, b"hello")
+                    proxy.kill()
+        finally:
+            cleanup(pin_dir)
+
+
+def test_programs_are_replaced_under_traffic(net: Topology, datapath: Datapath, pin_dir: Path) -> None:
+    with echo_server(net.b, 4, PLAIN), dial(net.a, net.address("b", 4), PLAIN) as live:
+        for _ in range(3):
+            with Datapath.open(pin_dir) as other:
+                assert other.sync(snapshot()).attached == ("test/a", "test/b")
+                assert ask(live, b"hello")
+    assert datapath.status().drops == ()
+
+
+def test_maps_of_another_layout_are_refused_and_left_in_force(net: Topology, datapath: Datapath, pin_dir: Path) -> None:
+    before = sorted(path.name for path in (pin_dir / "maps").iterdir())
+    (pin_dir / "maps" / "layout").unlink()
+    with pytest.raises(LayoutMismatch, match="penstock cleanup"):
+        Datapath.open(pin_dir)
+    assert sorted(path.name for path in (pin_dir / "maps").iterdir()) == [n for n in before if n != "layout"]
+    with echo_server(net.b, 4, REFUSED):
+        assert refused(net.a, net.address("b", 4), REFUSED)
+
+
+def test_pins_need_a_bpf_file_system(net: Topology, tmp_path: Path) -> None:
+    with net.node.enter(), pytest.raises(PinError, match="mount -t bpf"):
+        Datapath.open(tmp_path / "pins")
+    assert not bpffs.is_bpffs(tmp_path)
+
+
+def _sync_with_b_at(datapath: Datapath, interface: str = "", netns: str = "") -> SyncReport:
+    wanted = snapshot()
+    moved = replace(wanted.endpoints[2], interface=interface, netns=netns)
+    return datapath.sync(replace(wanted, endpoints={**wanted.endpoints, 2: moved}))
+
+
+def test_an_endpoint_is_found_by_its_namespace(net: Topology, datapath: Datapath) -> None:
+    by_name = datapath.status().interfaces
+    report = _sync_with_b_at(datapath, netns=str(net.b.path))
+    assert report.pending == {}
+    assert datapath.status().interfaces == by_name
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [
+        ({"netns": "/run/netns/nobody"}, "No such file"),
+        ({"interface": "nothere"}, "no interface nothere"),
+        ({"interface": "va"}, "already belongs to endpoint 1"),
+    ],
+)
+def test_a_missing_interface_is_pending_and_nothing_else_suffers(
+    net: Topology, datapath: Datapath, where: dict[str, str], why: str
+) -> None:
+    report = _sync_with_b_at(datapath, **where)
+    assert list(report.pending) == [2]
+    assert why in report.pending[2]
+    assert set(datapath.status().interfaces.values()) == {1}
+    assert datapath.interfaces_changed(snapshot())
+    assert datapath.sync(snapshot()).attached == ("test/b",)
+    assert not datapath.interfaces_changed(snapshot())
+    assert not datapath.interfaces_changed(snapshot()), "the short cut says the same"
+
+
+def test_a_new_address_of_the_node_is_noticed_and_is_the_host(net: Topology, datapath: Datapath) -> None:
+    assert not datapath.interfaces_changed(snapshot())
+    for address in ("192.0.2.99/24", "2001:db8::99/64"):
+        net.node.ip("addr", "add", address, "dev", "vo")
+        try:
+            assert datapath.interfaces_changed(snapshot())
+            assert datapath.sync(snapshot()).changes.ipcache == 1
+        finally:
+            net.node.ip("addr", "del", address, "dev", "vo")
+        assert datapath.sync(snapshot()).changes.ipcache == 1
+        assert not datapath.interfaces_changed(snapshot())
+
+
+def test_an_interface_made_anew_under_the_same_name_is_followed(net: Topology, datapath: Datapath) -> None:
+    with topology(f"psre{os.getpid()}") as other, other.node.enter():
+        datapath.sync(snapshot())
+        other.node.ip("link", "del", "vb")
+        assert datapath.interfaces_changed(snapshot())
+        assert list(datapath.sync(snapshot()).pending) == [2]
+        other.node.ip("link", "add", "vb", "type", "veth", "peer", "name", "eth0", "netns", other.b.name)
+        assert datapath.interfaces_changed(snapshot())
+        assert datapath.sync(snapshot()).attached == ("test/b",)
+
+
+def test_what_is_no_longer_listed_is_let_go(net: Topology, datapath: Datapath) -> None:
+    wanted = snapshot()
+    report = datapath.sync(replace(wanted, endpoints={1: wanted.endpoints[1]}, policies={1: wanted.policies[1]}))
+    assert len(report.detached) == 2
+    assert run("tc", "qdisc", "show", "dev", "vb").count("clsact") == 0
+    with echo_server(net.b, 4, REFUSED), dial(net.outside, net.address("b", 4), REFUSED) as connection:
+        assert ask(connection, b"hello")
+
+
+def test_filters_of_others_stay_and_still_see_packets(net: Topology, datapath: Datapath, pin_dir: Path) -> None:
+    """The other filter here is one that drops everything without a certain mark."""
+    with OtherProgram() as others, echo_server(net.b, 4, PLAIN):
+        with_netlink(lambda ip: others.attach(ip, "va"))
+        assert refused(net.a, net.address("b", 4), PLAIN)
+        datapath.close()
+        cleanup(pin_dir)
+        assert refused(net.a, net.address("b", 4), PLAIN)
+        left = run("tc", "filter", "show", "dev", "va", "ingress")
+        assert "others" in left
+        assert "penstock" not in left
+        run("tc", "qdisc", "del", "dev", "va", "clsact")
+
+
+class OtherProgram:
+    """Somebody else's program: a drop-all."""
+
+    def __enter__(self) -> OtherProgram:
+        self._loaded = load(None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loaded.close()
+
+    def attach(self, ip: Netlink, name: str) -> None:
+        index = ip.link_lookup(ifname=name)[0]
+        where = {"parent": Hook.INGRESS.value, "prio": 77, "direct_action": True}
+        ip.tc("add-filter", "bpf", index, 5, fd=self._loaded.programs["from_bounce"], name="others", **where)
+
+
+def _traces() -> str:
+    commands = (
+        ("ip", "link"),
+        ("ip", "rule"),
+        ("ip", "-6", "rule"),
+        ("ip", "route", "show", "table", "all"),
+        ("ip", "-6", "route", "show", "table", "all"),
+        ("tc", "qdisc", "show"),
+        ("cat", "/proc/sys/net/ipv4/tcp_early_demux"),
+    )
+    return "\n".join(subprocess.run(c, capture_output=True, text=True, check=True).stdout for c in commands)
+
+
+def test_cleanup_leaves_nothing_and_says_what_it_took(net: Topology, pin_dir: Path) -> None:
+    with net.node.enter():
+        before = _traces()
+        with Datapath.open(pin_dir) as opened:
+            opened.sync(snapshot())
+            assert _traces() != before
+        removed = cleanup(pin_dir)
+        assert _traces() == before
+        assert not pin_dir.exists()
+        words = "\n".join(removed)
+        for what in ("from_pod of va", "to_pod of vb", "penstock0", "IPv4 rule", "IPv6 rule", "early_demux", "pins"):
+            assert what in words
+        assert cleanup(pin_dir) == []
+
+
+def test_the_saved_sysctl_survives_a_second_agent(net: Topology, pin_dir: Path) -> None:
+    early_demux = Path("/proc/sys/net/ipv4/tcp_early_demux")
+    with net.node.enter():
+        before = early_demux.read_text()
+        for _ in range(2):
+            Datapath.open(pin_dir).close()
+            assert early_demux.read_text() == "0\n"
+        cleanup(pin_dir)
+        assert early_demux.read_text() == before != "0\n"
+
+
+def test_status_counts(net: Topology, datapath: Datapath, proxy: TransparentProxy) -> None:
+    with echo_server(net.b, 4, PLAIN), dial(net.a, net.address("b", 4), PLAIN) as connection:
+        ask(connection, b"hello")
+        assert refused(net.a, net.address("b", 4), REFUSED)
+    status = datapath.status()
+    assert (status.revision, status.workers, status.pending) == (1, 1, {})
+    assert all(packets > 0 for packets in status.forwarded)
+    assert [(one.reason, one.direction) for one in status.drops] == [(DropReason.POLICY_DENIED, Direction.INGRESS)]
+    assert status.entries["endpoints"] == 4
+    assert status.events_lost == (0, 0)

@@ -1,0 +1,62 @@
+"""The kernel's events in the words of flow records."""
+
+from __future__ import annotations
+
+import time
+from ipaddress import ip_address
+
+import pytest
+
+from config.policy.resolved import Direction
+from proxy.datapath import EventType, PacketEvent
+from proxy.flows.from_events import EventKind
+from proxy.flows.model import Verdict
+from proxy.kernel_events import to_flow_events
+
+
+def event(kind: EventType, verdict: int, *, audited: bool = False) -> PacketEvent:
+    return PacketEvent(
+        time_ns=time.monotonic_ns(),
+        type=kind,
+        verdict=verdict,
+        audited=audited,
+        direction=1,
+        source=ip_address("10.0.0.1"),
+        destination=ip_address("10.0.0.2"),
+        source_port=40000,
+        destination_port=80,
+        protocol=6,
+        tcp_flags=2,
+        icmp_type=0,
+        icmp_code=0,
+        source_endpoint=1,
+        destination_endpoint=2,
+        source_identity=300,
+        destination_identity=301,
+        rules=(5, 6),
+        ifindex=3,
+        length=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind", "verdict", "reason"),
+    [
+        (event(EventType.DROP, -133), EventKind.DROP, Verdict.DROPPED, 133),
+        (event(EventType.VERDICT, 0), EventKind.VERDICT, Verdict.FORWARDED, 0),
+        (event(EventType.VERDICT, 1), EventKind.VERDICT, Verdict.REDIRECTED, 0),
+        (event(EventType.VERDICT, -133, audited=True), EventKind.VERDICT, Verdict.AUDIT, 133),
+    ],
+)
+def test_verdicts_and_reasons(raw: PacketEvent, kind: EventKind, verdict: Verdict, reason: int) -> None:
+    (made,) = to_flow_events([raw])
+    assert (made.kind, made.verdict, made.reason) == (kind, verdict, reason)
+    assert bool(made.reason_name) == bool(reason)
+    assert (made.direction, made.rule, made.other_rule) == (Direction.EGRESS, 6, 5)
+    assert (made.source, made.destination) == ("10.0.0.1", "10.0.0.2")
+
+
+def test_times_are_on_the_wall_clock() -> None:
+    before = time.time_ns()
+    (made,) = to_flow_events([event(EventType.VERDICT, 0)])
+    assert abs(made.time_ns - before) < 10**9
