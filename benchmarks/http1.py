@@ -143,8 +143,8 @@ def _doubts(rows: Sequence[Row]) -> list[str]:
     if not unsteady:
         return []
     return [
-        f"NOT STEADY: in {len(unsteady)} of {len(rows)} rows the slowest round has less than {STEADY:.0%} of the rate of",
-        "the fastest. Something else was running; measure again.",
+        f"NOT STEADY: in {len(unsteady)} of {len(rows)} rows the slowest round has less than {STEADY:.0%} of the",
+        "fastest one's rate. Something else was running; measure again.",
     ]
 
 

@@ -30,7 +30,9 @@ from config.text import read_file
 class Refresh:
     """The outcome of one look at the files. `snapshot` is None when nothing that is in force changed.
 
-    `stale_files` are broken and keep their last good version; `denying_files` are broken and never had one.
+    `stale_files` are broken and keep their last good version; `denying_files` are broken and never had one. Until the
+    endpoints are known (`endpoints_known`) there is no snapshot at all: what an earlier agent left in the kernel must
+    not be taken away because a file is broken now.
     """
 
     snapshot: Snapshot | None
@@ -38,6 +40,7 @@ class Refresh:
     findings: tuple[Finding, ...] = ()
     stale_files: tuple[str, ...] = ()
     denying_files: tuple[str, ...] = ()
+    endpoints_known: bool = True
 
     @property
     def ok(self) -> bool:
@@ -74,7 +77,7 @@ class PolicyStore:
         self._endpoints = EndpointsFile()
         self._endpoints_digest: bytes | None = None
         self._endpoints_findings: tuple[Finding, ...] = ()
-        self._endpoints_good = False
+        self._endpoints_good = settings.endpoints_file is None
         self._resolved: object = None
         self._revision = 0
 
@@ -88,14 +91,17 @@ class PolicyStore:
         snapshot = self._resolve(documents)
         stale = sorted(str(path) for path, file in self._files.items() if file.is_stale)
         denying = sorted(str(path) for path, file in self._files.items() if not file.latest.ok and not file.good)
-        if self._endpoints_findings and self._endpoints_good and has_errors(self._endpoints_findings):
+        if has_errors(self._endpoints_findings) and self._endpoints_good:
             stale.append(str(self._settings.endpoints_file))
+        if self._folder_findings:
+            (stale if self._folder_known else denying).append(str(self._settings.policy_dir))
         return Refresh(
             snapshot=snapshot,
             revision=self._revision,
             findings=tuple(self._findings(finding for _, finding in doubles)),
             stale_files=tuple(stale),
             denying_files=tuple(denying),
+            endpoints_known=self._endpoints_good,
         )
 
     def _documents(self) -> Iterable[Document]:
@@ -115,6 +121,8 @@ class PolicyStore:
 
     def _resolve(self, documents: list[Document]) -> Snapshot | None:
         """A new revision if anything in force is different."""
+        if not self._endpoints_good:
+            return None
         content = (tuple(documents), self._endpoints)
         if content == self._resolved:
             return None

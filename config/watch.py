@@ -1,16 +1,22 @@
 """Says when to look at files again.
 
 Events are hints only. The swap of a ConfigMap reports `..data` and never the names that count, some file systems
-report nothing at all, and a burst of events may be lost; so no event is filtered, and a rescan comes in any case.
+report nothing at all, a burst of events may be lost, and a folder that is replaced takes its watch along; so no event
+is filtered, folders are compared with what was watched, and a rescan comes in any case.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import logging
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
 from pathlib import Path
 
 from watchfiles import awatch
+
+log = logging.getLogger("penstock.watch")
 
 DEBOUNCE_MS = 400
 """A burst of changes is reported once, after this time at the latest …"""
@@ -18,34 +24,61 @@ DEBOUNCE_MS = 400
 SETTLE_MS = 40
 """… or when nothing happened for this long: a file that is being written is not read in the middle."""
 
+COMPARE_S = 1.0
+"""How often the watched folders are compared with those that have their names now."""
+
+_Folder = tuple[int, int]
+
 
 async def changes(paths: Iterable[Path], rescan_interval_s: float) -> AsyncIterator[None]:
     """Yields after each burst of changes below `paths`, and at least every `rescan_interval_s`. Ends when cancelled."""
     wanted = list(paths)
+    loop = asyncio.get_running_loop()
+    due = loop.time() + rescan_interval_s
     while True:
-        # A file is watched through its folder: editors replace files, and a watch on the old one would be lost.
-        folders = {path if path.is_dir() else path.parent for path in wanted}
-        present = sorted(folder for folder in folders if folder.is_dir())
-        async for _ in _bursts(present, rescan_interval_s):
-            yield None
-            if {folder for folder in folders if folder.is_dir()} != set(present):
-                break
+        watched = _folders(wanted)
+        async with aclosing(_wakes(sorted(watched), min(COMPARE_S, rescan_interval_s))) as wakes:
+            async for happened in wakes:
+                replaced = _folders(wanted) != watched
+                if happened or replaced or loop.time() >= due:
+                    due = loop.time() + rescan_interval_s
+                    yield None
+                if replaced:
+                    break
 
 
-async def _bursts(folders: list[Path], rescan_interval_s: float) -> AsyncIterator[None]:
-    """Events of `folders` and timeouts alike."""
-    if not folders:
-        await asyncio.sleep(rescan_interval_s)
-        yield None
-        return
-    watcher = awatch(
-        *folders,
-        watch_filter=None,
-        debounce=DEBOUNCE_MS,
-        step=SETTLE_MS,
-        rust_timeout=max(1, int(rescan_interval_s * 1000)),
-        yield_on_timeout=True,
-        ignore_permission_denied=True,
-    )
-    async for _ in watcher:
-        yield None
+def _folders(paths: Iterable[Path]) -> dict[Path, _Folder]:
+    """What must be watched, and which folder that is. A file is watched through its folder: editors replace files."""
+    found: dict[Path, _Folder] = {}
+    for path in paths:
+        folder = path if path.is_dir() else path.parent
+        try:
+            status = os.stat(folder)
+        except OSError:
+            continue
+        found[folder] = (status.st_dev, status.st_ino)
+    return found
+
+
+async def _wakes(folders: list[Path], pause_s: float) -> AsyncGenerator[bool, None]:
+    """True for a burst of events, False after `pause_s` without any."""
+    if folders:
+        watcher = awatch(
+            *folders,
+            watch_filter=None,
+            debounce=DEBOUNCE_MS,
+            step=SETTLE_MS,
+            rust_timeout=max(1, int(pause_s * 1000)),
+            yield_on_timeout=True,
+            ignore_permission_denied=True,
+        )
+        try:
+            async with aclosing(watcher):
+                async for events in watcher:
+                    yield bool(events)
+        except (OSError, RuntimeError) as problem:  # the library's own error is a RuntimeError
+            # No watches left, or a folder went away meanwhile: rescans find changes all the same.
+            log.warning("policy files are not watched but looked at regularly: %s", problem)
+    while True:
+        await asyncio.sleep(pause_s)
+        yield False

@@ -2,7 +2,7 @@
 
 The kernel looks a packet up twice, under the peer's identity and under 0 (any), takes the longest prefix of each, and
 lets the stronger of the two verdicts decide. A longest-prefix match sees one row, so every row carries the strongest
-verdict of all rules that cover it: deny > redirect > allow (`cilium-semantics`: precedence inside a tier).
+verdict of all rules that cover it: deny > redirect > allow.
 """
 
 from __future__ import annotations

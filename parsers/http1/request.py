@@ -6,7 +6,7 @@ judged, so that the server can not read anything else into it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from parsers.errors import ParseError
 from parsers.facts import HttpRequest
@@ -25,8 +25,7 @@ _OVERRIDES = frozenset(
 """Headers that make some servers act on another method or path than the judged one: never forwarded."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """A parsed request head.
 
     `length` is the body's length in bytes, or CHUNKED. `forward` is what the server gets instead of the bytes as
@@ -61,11 +60,14 @@ def parse_request_untrusted(head: bytes, limits: Http1Limits) -> RequestHead:
     path, authority = split_target(method, target)
     host = framing.host if authority is None else authority
     forward = None
+    judged_fields = tuple(fields)
+    if framing.dropped:
+        judged_fields = tuple(field for field in fields if field[0] not in framing.dropped)
     if path != target or framing.dropped or (authority is not None and authority != framing.host):
         forward = _rebuilt(method, path, host, minor, block, framing.dropped)
     return RequestHead(
-        facts=HttpRequest(method, path, host, tuple(f for f in fields if f[0] not in framing.dropped)),
-        version="HTTP/1." + minor.decode(),
+        facts=HttpRequest(method, path, host, judged_fields),
+        version="HTTP/1.1" if minor == b"1" else "HTTP/1.0",
         length=framing.length,
         close=framing.close,
         expects_continue=framing.expects_continue,
@@ -101,16 +103,24 @@ class _Framing:
                 self._expect(value)
             elif name == b"upgrade":
                 upgrades.append(value.lower())
-            elif name.replace(b"_", b"-") in _OVERRIDES:
+            elif name in _OVERRIDES:
                 self.dropped |= {name}
-            elif b"_" in name and name.replace(b"_", b"-") in _FRAMING:
-                raise ParseError("a header imitates one that frames the message")
+            elif b"_" in name:
+                self._underscored(name)
         if b"content-length" in seen and b"transfer-encoding" in seen:
             raise ParseError("the request has both a length and a transfer coding")
         if is_http11 and b"host" not in seen:
             raise ParseError("the request names no host")
         self._connection(connection)
         self._upgrade(upgrades, connection, is_http11)
+
+    def _underscored(self, name: bytes) -> None:
+        """Servers that make variables of headers take `_` for `-`."""
+        plain = name.replace(b"_", b"-")
+        if plain in _FRAMING:
+            raise ParseError("a header imitates one that frames the message")
+        if plain in _OVERRIDES:
+            self.dropped |= {name}
 
     def _framing_field(self, name: bytes, value: bytes, is_http11: bool) -> None:
         if name == b"host":

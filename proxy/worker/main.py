@@ -35,7 +35,9 @@ from proxy.worker.reports import Reports
 log = logging.getLogger("penstock.worker")
 
 UNKNOWN_CONNECTION = ConnectionFacts(0, 0, 0, 0, Redirected(0), 0)
-FLUSH_INTERVAL_S = 0.1
+FLUSH_INTERVAL_S = 0.02
+"""Short, so that making a batch never holds up traffic for long."""
+
 MAX_UNSENT_BYTES = 4 << 20
 """Reports that the agent has not read yet; beyond it they are lost (and counted), never waited for."""
 

@@ -29,8 +29,9 @@ class Outcome:
 
 
 class Kernel:
-    def __init__(self, loaded: LoadedObject) -> None:
+    def __init__(self, loaded: LoadedObject, namespace: Namespace) -> None:
         self._loaded = loaded
+        self._namespace = namespace
         self.tables = Tables(loaded.maps, 1024)
         self._events = EventReader(loaded.maps["events"])
         self.flows = BpfMap("ct", loaded.maps["ct"], Tuple, CtValue)
@@ -56,7 +57,9 @@ class Kernel:
 
     def _run(self, program: str, frame: bytes, ifindex: int, mark: int = 0) -> Outcome:
         self._events.read()
-        result = run_program(self._loaded.programs[program], frame, ifindex, mark)
+        # Only for this call: tests that run in between belong to the machine's own namespace.
+        with self._namespace.enter():
+            result = run_program(self._loaded.programs[program], frame, ifindex, mark)
         events = tuple(self._events.read())
         if result.action == TC_ACT_UNSPEC:
             return Outcome(0, events)
@@ -80,12 +83,11 @@ def kernel(name: str) -> Iterator[Kernel]:
     try:
         for pair in range(3):
             namespace.ip("link", "add", f"x{pair}", "type", "veth", "peer", "name", f"y{pair}")
-        with namespace.enter():
-            made = Kernel(load(None, Options(events_per_window=1 << 30, flows=4096)))
-            try:
-                made.tables.update_config(bounce_ifindex=BOUNCE)
-                yield made
-            finally:
-                made.close()
+        made = Kernel(load(None, Options(events_per_window=1 << 30, flows=4096)), namespace)
+        try:
+            made.tables.update_config(bounce_ifindex=BOUNCE)
+            yield made
+        finally:
+            made.close()
     finally:
         run("ip", "netns", "del", name)

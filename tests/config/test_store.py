@@ -204,6 +204,7 @@ def test_a_folder_that_cannot_be_listed_keeps_what_was_known(node: Node) -> None
     found = node.refresh()
     assert not found.ok
     assert found.snapshot is None
+    assert (found.stale_files, found.denying_files) == ((str(node.policies),), ())
     assert node.into_a("bar") == "deny"
     node.policies.with_name("away").rename(node.policies)
     assert node.refresh().ok
@@ -212,7 +213,9 @@ def test_a_folder_that_cannot_be_listed_keeps_what_was_known(node: Node) -> None
 def test_a_folder_that_never_could_be_listed_denies(tmp_path: Path) -> None:
     node = Node(tmp_path)
     node.policies.rmdir()
-    assert not node.refresh().ok
+    found = node.refresh()
+    assert not found.ok
+    assert (found.stale_files, found.denying_files) == ((), (str(node.policies),))
     assert node.into_a("foo") == "deny"
     node.policies.mkdir()
     assert node.refresh().ok
@@ -315,3 +318,17 @@ def test_endpoints_that_come_get_policies(tmp_path: Path) -> None:
     node.endpoints.write_text(PODS)
     node.refresh()
     assert node.into_a("bar") == "deny"
+
+
+@pytest.mark.parametrize("text", ["endpoints: [", None])
+def test_there_is_no_snapshot_before_endpoints_are_known(tmp_path: Path, text: str | None) -> None:
+    """An empty one would take away what an earlier agent left in the kernel."""
+    node = Node(tmp_path, pods=text or "")
+    if text is None:
+        node.endpoints.unlink()
+    found = node.refresh()
+    assert (found.snapshot, found.endpoints_known, found.ok) == (None, False, False)
+    node.endpoints.write_text(PODS)
+    found = node.refresh()
+    assert found.endpoints_known
+    assert node.into_a("foo") == "allow"

@@ -101,3 +101,23 @@ async def test_a_folder_that_comes_later(tmp_path: Path) -> None:
 async def test_nothing_to_watch_still_rescans() -> None:
     async with watching([], 0.05) as hints, asyncio.timeout(PATIENCE_S):
         await hints.get()
+
+
+@pytest.mark.asyncio
+async def test_a_folder_that_is_replaced(tmp_path: Path) -> None:
+    for name in ("v1", "v2"):
+        (tmp_path / name).mkdir()
+    policies = tmp_path / "policies"
+    policies.symlink_to("v1")
+    async with watching([policies]) as hints:
+        await until_noticed(hints, policies / "a.yaml", "x")
+        await asyncio.sleep(0.5)
+        while not hints.empty():
+            hints.get_nowait()
+        (tmp_path / "new").symlink_to("v2")
+        (tmp_path / "new").rename(policies)
+        async with asyncio.timeout(PATIENCE_S):
+            await hints.get()
+        while not hints.empty():
+            hints.get_nowait()
+        await until_noticed(hints, policies / "b.yaml", "y")

@@ -16,6 +16,7 @@ ANY = range(0)
 def server(serve: Callable[[socket.socket], None]) -> Iterator[int]:
     """A server of one connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)  # a client that never comes is a failure, not a test without end
 
         def body() -> None:
             connection, _ = listener.accept()

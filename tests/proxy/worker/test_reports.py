@@ -38,13 +38,13 @@ def reports() -> tuple[Reports, Http1Shared]:
 def test_exchanges_and_the_connection_they_belong_to() -> None:
     outbox, shared = reports()
     connection = Connection(9)
-    shared.exchanges += [Exchange(connection, judged(True), 5, 8, 200), Exchange(connection, judged(False), 3, 3, 403)]
+    shared.exchanges += [Exchange(connection, judged(True), 5, 8, 200), Exchange(connection, judged(False), 7, 7, 403)]
     batch = outbox.take()
     assert batch is not None
     assert batch.worker == 4
     assert [c.id for c in batch.connections] == [9]
     assert [(e.time_ns, e.status, e.latency_ns, e.verdict, e.rule, e.reason) for e in batch.exchanges] == [
-        (1003, 403, 0, Verdict.DROPPED, 7, "because"),
+        (1007, 403, 0, Verdict.DROPPED, 7, "because"),
         (1005, 200, 3, Verdict.FORWARDED, 7, ""),
     ]
     assert batch.counters == {"requests.allowed": 1, "requests.refused": 1}
