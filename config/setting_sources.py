@@ -37,8 +37,8 @@ CILIUM_NAMES = frozenset(
     )
 )
 
-NOT_SETTINGS = frozenset(("PENSTOCK_SOCK",))
-"""Variables of the command line, not of the daemon."""
+NOT_SETTINGS = frozenset(("PENSTOCK_LAB", "PENSTOCK_POD", "PENSTOCK_SOCK"))
+"""Variables of the command line and the lab, not of the daemon."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
 

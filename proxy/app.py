@@ -64,7 +64,8 @@ class Agent:
         self._changing = asyncio.Lock()
         self._store = PolicyStore(settings)
         self._refresh: Refresh | None = None
-        self._snapshot = Snapshot(0)
+        self._wanted = Snapshot(0)
+        self._in_force = Snapshot(0)
         self._datapath: Datapath | None = None
         self._datapath_error = ""
         self._pool: WorkerPool | None = None
@@ -93,15 +94,15 @@ class Agent:
             self._worker_flows.add,
             self._worker_flows.forget,
         )
-        await self._pool.start(self._snapshot, self._denial)
+        await self._pool.start(self._wanted, self._denial)
         self._readiness.done("workers")
         await asyncio.to_thread(self._datapath.set_listeners, self._pool.listeners())
         await self._sync()
         self._readiness.done("datapath")
         await self._api.start()
         self._readiness.done("API")
-        self._supervisor.start("policy watch", self._watch())
-        self._supervisor.start("interfaces", self._follow_interfaces())
+        self._supervisor.keep("policy watch", self._watch)
+        self._supervisor.keep("interfaces", self._follow_interfaces)
 
     async def stop(self) -> None:
         """Refuse new connections, let those under way finish, leave the kernel enforcing."""
@@ -130,9 +131,9 @@ class Agent:
             if not await self._read_policy():
                 return
             assert self._pool is not None
-            await self._pool.apply(self._snapshot, self._denial)
+            await self._pool.apply(self._wanted, self._denial)
             await self._sync()
-            log.info("revision %d in force", self._snapshot.revision)
+            log.info("revision %d in force", self._in_force.revision)
 
     async def _read_policy(self) -> bool:
         """True if there is a new snapshot."""
@@ -144,7 +145,7 @@ class Agent:
         self._refresh = refresh
         if refresh.snapshot is None:
             return False
-        self._snapshot = refresh.snapshot
+        self._wanted = refresh.snapshot
         self._enricher.publish(refresh.snapshot)
         return True
 
@@ -157,16 +158,22 @@ class Agent:
 
     async def _sync(self) -> None:
         assert self._datapath is not None
+        wanted = self._wanted
+        if wanted.revision == 0:
+            # Which endpoints there are is not known yet: what an earlier agent left pinned must not be let go.
+            self._datapath_error = "the endpoints file was never read: nothing new is enforced"
+            return
         try:
-            report = await asyncio.to_thread(self._datapath.sync, self._snapshot)
+            report = await asyncio.to_thread(self._datapath.sync, wanted)
         except BpfError as error:
             # What was in force stays; the next change or the interface poll tries again.
             self._datapath_error = str(error)
-            log.error("the kernel did not take revision %d: %s", self._snapshot.revision, error)
+            log.error("the kernel did not take revision %d: %s", wanted.revision, error)
             return
         self._datapath_error = ""
+        self._in_force = wanted
         for endpoint, why in report.pending.items():
-            known = self._snapshot.endpoints[endpoint]
+            known = wanted.endpoints[endpoint]
             log.warning("endpoint %s/%s is not attached: %s", known.namespace, known.name, why)
 
     async def _follow_interfaces(self) -> None:
@@ -176,7 +183,7 @@ class Agent:
             assert self._datapath is not None
             self._report_lost_events()
             async with self._changing:
-                changed = await asyncio.to_thread(self._datapath.interfaces_changed, self._snapshot)
+                changed = await asyncio.to_thread(self._datapath.interfaces_changed, self._wanted)
                 if changed or self._datapath_error:
                     await self._sync()
 
@@ -194,7 +201,7 @@ class Agent:
     # -- AgentView -------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        return self._snapshot
+        return self._in_force
 
     def config(self) -> Mapping[str, object]:
         return self._settings.model_dump(mode="json")
@@ -218,9 +225,9 @@ class Agent:
     def _policy_state(self) -> PolicyState:
         refresh = self._refresh
         findings = refresh.findings if refresh else ()
-        origins = self._snapshot.origins.values()
+        origins = self._in_force.origins.values()
         return PolicyState(
-            revision=self._snapshot.revision,
+            revision=self._in_force.revision,
             enforcement=self._settings.enable_policy,
             audit=self._settings.policy_audit_mode,
             policies=len({(o.kind, o.namespace, o.name) for o in origins if o.file}),

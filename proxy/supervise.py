@@ -13,12 +13,15 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
+RESTART_DELAY_S = 1.0
+
 
 class Supervisor:
     """Keeps a reference to every running task. `crashes` counts those that ended by an unexpected exception."""
 
     def __init__(self) -> None:
         self.crashes = 0
+        self._stopped = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(
@@ -41,8 +44,18 @@ class Supervisor:
         if on_crash is not None:
             on_crash(error)
 
+    def keep(self, name: str, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run what `make` makes for as long as the supervisor lives: after a crash it is made anew."""
+
+        def again(_: BaseException) -> None:
+            asyncio.get_running_loop().call_later(RESTART_DELAY_S, self.keep, name, make)
+
+        if not self._stopped:
+            self.start(name, make(), again)
+
     async def stop(self) -> None:
         """Cancel all tasks and wait for them."""
+        self._stopped = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -29,6 +29,7 @@ from config.policy.resolved import (
     EndpointPolicy,
     Network,
     Origin,
+    PolicyName,
     PortRange,
     Rule,
     Snapshot,
@@ -85,6 +86,7 @@ class _Compiled:
     """One `PolicyRule` with its peers resolved; `parts` by direction, `order` among all rules."""
 
     order: int
+    owner: PolicyName
     governs: tuple[bool, bool]
     default_deny: tuple[bool, bool]
     parts: tuple[tuple[_Part, ...], tuple[_Part, ...]]
@@ -197,7 +199,8 @@ class _Resolver:
         for entry in rule.entries:
             origin = self._origins[_origin_name(document, entry)]
             parts[entry.direction].extend(self._parts(entry, origin))
-        return _Compiled(order, rule.governs, rule.default_deny, (tuple(parts[0]), tuple(parts[1])))
+        owner = PolicyName(document.kind, document.namespace, document.name)
+        return _Compiled(order, owner, rule.governs, rule.default_deny, (tuple(parts[0]), tuple(parts[1])))
 
     def _parts(self, entry: Entry, origin: Origin) -> Iterable[_Part]:
         identities = self._peers(entry.peers)
@@ -247,7 +250,7 @@ class _Resolver:
             found.append(Rule(_DEFAULT_ALLOW, None, None))
         if direction is Direction.INGRESS and self._settings.allow_localhost != "policy":
             found.append(Rule(_HOST_ACCESS, frozenset((int(Reserved.HOST),)), None))
-        return DirectionPolicy(enforced=True, rules=tuple(found))
+        return DirectionPolicy(True, tuple(found), tuple(dict.fromkeys(rule.owner for rule in governing)))
 
 
 def _searched(labels: frozenset[str]) -> frozenset[str]:

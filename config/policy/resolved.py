@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import NamedTuple
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -88,12 +89,22 @@ class Rule:
     http: tuple[HttpRule, ...] | None = None
 
 
+class PolicyName(NamedTuple):
+    kind: str
+    namespace: str
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class DirectionPolicy:
-    """One direction of one subject. Not enforced: everything is allowed and `rules` do not matter."""
+    """One direction of one subject. Not enforced: everything is allowed and `rules` do not matter.
+
+    `enforced_by` names the policies that govern the subject in this direction, also those without any rule.
+    """
 
     enforced: bool
     rules: tuple[Rule, ...] = ()
+    enforced_by: tuple[PolicyName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,8 +146,8 @@ def _selecting(policy: DirectionPolicy | None, revision: int) -> tuple[Policy, .
     """The policies that put a subject under default deny by selecting it, in a stable order."""
     if policy is None:
         return ()
-    origins = {(o.kind, o.namespace, o.name): o for o in (rule.origin for rule in policy.rules) if o.kind != OWN_KIND}
-    return tuple(_policy(origins[key], revision) for key in sorted(origins)[:_NAMED_POLICIES])
+    names = sorted(policy.enforced_by)[:_NAMED_POLICIES]
+    return tuple(Policy(owner.name, owner.namespace, owner.kind, revision) for owner in names)
 
 
 def _find(policy: DirectionPolicy | None, rule: int) -> Rule | None:

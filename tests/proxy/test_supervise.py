@@ -25,6 +25,26 @@ async def test_a_crash_is_counted_and_told(caplog: pytest.LogCaptureFixture) -> 
 
 
 @pytest.mark.asyncio
+async def test_what_is_kept_is_made_anew_after_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.supervise.RESTART_DELAY_S", 0)
+    made: list[int] = []
+    twice = asyncio.Event()
+
+    async def work() -> None:
+        made.append(1)
+        if len(made) == 1:
+            raise ValueError("boom")
+        twice.set()
+        await asyncio.Event().wait()
+
+    supervisor = Supervisor()
+    supervisor.keep("watch", work)
+    await twice.wait()
+    await supervisor.stop()
+    assert (len(made), supervisor.crashes) == (2, 1)
+
+
+@pytest.mark.asyncio
 async def test_stop_cancels_and_waits() -> None:
     ended = asyncio.Event()
 

@@ -11,6 +11,7 @@ from config.policy.resolved import (
     EndpointPolicy,
     HttpRule,
     Origin,
+    PolicyName,
     PortRange,
     Protocol,
     Rule,
@@ -46,6 +47,11 @@ def endpoint(number: int, name: str, identity: int, *addresses: str, local: bool
     )
 
 
+def _enforced(*rules: Rule) -> DirectionPolicy:
+    names = (PolicyName(rule.origin.kind, rule.origin.namespace, rule.origin.name) for rule in rules)
+    return DirectionPolicy(True, rules, tuple(name for name in names if name.kind != "Penstock"))
+
+
 def snapshot(revision: int = 3) -> Snapshot:
     http = Rule(ALLOW, frozenset({WEB}), (PortRange(Protocol.TCP, 8080, 8080),), http=(HttpRule("GET", "/v1/.*"),))
     host = Rule(OWN, frozenset({1}), None)
@@ -60,8 +66,8 @@ def snapshot(revision: int = 3) -> Snapshot:
         revision,
         {item.id: item for item in endpoints},
         {
-            11: EndpointPolicy(open_, DirectionPolicy(enforced=True, rules=(world,))),
-            12: EndpointPolicy(DirectionPolicy(enforced=True, rules=(host, http)), open_),
+            11: EndpointPolicy(open_, _enforced(world)),
+            12: EndpointPolicy(_enforced(host, http), open_),
         },
         {ip_network("10.0.0.1/32"): WEB},
         {item.identity: item.labels for item in endpoints} | {WORLD: frozenset({"reserved:world"})},
