@@ -13,6 +13,7 @@ import gc
 import logging
 import os
 import pickle
+import resource
 import signal
 import socket
 import time
@@ -57,6 +58,7 @@ class Worker:
         self._listener_addresses = {listener.getsockname()[:2] for listener in listeners}
         self._table = ConnectionTable(connection_map)
         self._last_id = 0
+        self._max_connections = min(options.limits.max_connections, descriptors_for_connections())
 
     def admit(self, connection: Downstream) -> ConnectionFacts | None:
         """The kernel's facts of a new connection, or None: it was not redirected to us, or there are too many."""
@@ -65,7 +67,7 @@ class Worker:
         if connection.server in self._listener_addresses:
             self.reports.counters["refused.direct"] += 1
             return None
-        if len(self.connections) >= self.limits.max_connections:
+        if len(self.connections) >= self._max_connections:
             self.reports.counters["refused.too_many"] += 1
             return None
         family = socket.AF_INET6 if ":" in connection.client[0] else socket.AF_INET
@@ -112,6 +114,13 @@ class Worker:
             await asyncio.sleep(0.05)
         for connection in list(self.connections):
             connection.abort()
+
+
+def descriptors_for_connections() -> int:
+    """How many connections this process has descriptors for: two each, and some to spare. Raises the soft limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return int(hard * 0.45)
 
 
 class ControlChannel(asyncio.Protocol):
