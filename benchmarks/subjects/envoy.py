@@ -1,7 +1,8 @@
 """Envoy as an ordinary reverse proxy on the node: one worker, RBAC filter, keep-alive pool to the server.
 
-The filter chain is Cilium's idea of an HTTP policy in Envoy's own words: RBAC on source address, method and path, then
-the router. What costs time and is not asked for (request ids, statistics per request, its own headers) is off.
+The filter chain is Cilium's idea of an HTTP policy in Envoy's own words: RBAC on source address, method and normalised
+path, then the router; and a record of every request. What costs time and is not asked for (request ids, statistics per
+request, its own headers) is off.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Envoy:
         done = subprocess.run([_program(), "--version"], capture_output=True, text=True, check=True)
         # `…/envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`
         number = done.stdout.split("version:")[1].split("/")[1]
-        return f"Envoy {number}, concurrency 1: an ordinary reverse proxy at the node's address, RBAC filter, logs off"
+        return f"Envoy {number}, concurrency 1: a reverse proxy at the node's address, RBAC filter, access log on"
 
     def start(self, plain: Topology, rules: Sequence[HttpRule], folder: Path, stack: ExitStack) -> Running:
         config = folder / "envoy.json"
@@ -64,6 +65,20 @@ def configuration(place: Topology, rules: Sequence[HttpRule]) -> dict[str, Any]:
         "codec_type": "HTTP1",
         "generate_request_id": False,
         "server_header_transformation": "PASS_THROUGH",
+        # Without these a path with dot segments would pass the rules in one form and reach the server in another.
+        "normalize_path": True,
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        # A record of every request, as Penstock makes one: put into words, and thrown away.
+        "access_log": [
+            {
+                "name": "envoy.access_loggers.file",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+                    "path": "/dev/null",
+                },
+            }
+        ],
         "route_config": {
             "virtual_hosts": [
                 {
