@@ -7,15 +7,18 @@ others on the same interface are neither touched nor skipped (our plain pass is 
 from __future__ import annotations
 
 import errno
+import os
 from enum import Enum
 from typing import Any, Final
 
+from bpf.libbpf import check, library
 from bpf.netlink import Netlink, attempt
 
 _ETH_P_ALL: Final = 3
 _PRIORITY: Final = 9
 _HANDLE: Final = 0x9
 _NAME_PREFIX: Final = "penstock_"
+_BPF_SK_LOOKUP: Final = 36  # enum bpf_attach_type of <linux/bpf.h>
 
 _INGRESS: Final = 0xFFFFFFF2  # Documentation/networking: TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)
 _EGRESS: Final = 0xFFFFFFF3
@@ -46,6 +49,18 @@ def attach(ip: Netlink, ifindex: int, hook: Hook, program: str, fd: int) -> None
         protocol=_ETH_P_ALL,
         direct_action=True,
     )
+
+
+def attach_to_listener_lookup(fd: int) -> int:
+    """Ask a program where this network namespace looks for a TCP listener. Returns the link: it lasts while it is open.
+
+    Several programs may be asked (Documentation/bpf/prog_sk_lookup.rst); ours passes on all that is not the proxy's.
+    """
+    namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return check(library().bpf_link_create(fd, namespace, _BPF_SK_LOOKUP, None), "attach choose_listener")
+    finally:
+        os.close(namespace)
 
 
 def _filters(ip: Netlink, ifindex: int, hook: Hook) -> list[tuple[int, str]]:

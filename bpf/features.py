@@ -14,6 +14,7 @@ from bpf.errors import BpfError
 from bpf.libbpf import library, take_messages
 
 _PROG_SCHED_CLS: Final = 3
+_PROGRAMS: Final = (("TC programs", _PROG_SCHED_CLS, "4.1"), ("sk_lookup programs", 30, "5.9"))
 _MAPS: Final = {  # include/uapi/linux/bpf.h, and the kernel that brought it
     "LRU hash": (9, "4.10"),
     "LPM trie": (11, "4.11"),
@@ -64,7 +65,10 @@ def _supported(result: int, since: str) -> tuple[bool, str]:
 
 def _kernel_features() -> list[Feature]:
     lib = library()
-    features = [Feature("TC programs", *_supported(lib.libbpf_probe_bpf_prog_type(_PROG_SCHED_CLS, None), "4.1"))]
+    features = [
+        Feature(name, *_supported(lib.libbpf_probe_bpf_prog_type(number, None), since))
+        for name, number, since in _PROGRAMS
+    ]
     for name, (number, since) in _MAPS.items():
         features.append(Feature(name, *_supported(lib.libbpf_probe_bpf_map_type(number, None), since)))
     for name, (number, since) in _HELPERS.items():

@@ -1,7 +1,7 @@
 """Object file → maps and programs in the kernel, pinned below one directory.
 
     PIN_DIR/maps/NAME       one per map of lib/maps.h, and `layout`: the hash of what keys and values look like
-    PIN_DIR/programs/NAME   from_pod, to_pod, from_bounce
+    PIN_DIR/programs/NAME   from_pod, to_pod, from_bounce, choose_listener
 
 Maps found there are adopted if their layout is this object's, else nothing is touched: enforcing goes on as it was.
 New maps are pinned in a directory of their own that is renamed when it is complete, so a killed start leaves no half.
@@ -39,7 +39,7 @@ MAPS: Final = (
     "events_budget",
     "metrics",
 )
-PROGRAMS: Final = ("from_pod", "to_pod", "from_bounce")
+PROGRAMS: Final = ("from_pod", "to_pod", "from_bounce", "choose_listener")
 
 _MAP_TYPE_ARRAY: Final = 2
 _LAYOUT: Final = "layout"

@@ -23,6 +23,7 @@
 #include "lib/proxy.h"
 
 #define PASS TC_ACT_UNSPEC
+#define AF_INET 2 /* <sys/socket.h> is not for the kernel */
 
 /* Keeps types in the object's BTF that no outer map names: libbpf needs the policy's, the loader compares all. */
 const struct event *event_anchor __attribute__((unused));
@@ -212,5 +213,46 @@ int from_bounce(struct __sk_buff *skb)
 /* What this object was made from; bpf/build.py reads it back. */
 const char _stamp[] SEC("penstock.stamp") = STAMP;
 #endif
+
+/* Where the stack looks for a listener: only for the very SYN that to_proxy() has just let through on this CPU. */
+SEC("sk_lookup")
+int choose_listener(struct bpf_sk_lookup *lookup)
+{
+	/* Read as written: the verifier takes no pointer into the context that the compiler has put together. */
+	volatile const struct bpf_sk_lookup *context = lookup;
+	struct reopening *reopening;
+	struct bpf_sock *listener;
+	struct tuple tuple = {};
+	__u32 zero = 0, slot, remote_ip4, local_ip4;
+	int error, i;
+
+	reopening = bpf_map_lookup_elem(&reopenings, &zero);
+	if (!reopening || !reopening->is_set)
+		return SK_PASS;
+	tuple.protocol = context->protocol;
+	tuple.source_port = context->remote_port;
+	tuple.destination_port = bpf_htons(context->local_port);
+	/* Fields of the other family read as zero. */
+	remote_ip4 = context->remote_ip4;
+	local_ip4 = context->local_ip4;
+	for (i = 0; i < 4; i++) {
+		tuple.source.word[i] = context->remote_ip6[i];
+		tuple.destination.word[i] = context->local_ip6[i];
+	}
+	if (context->family == AF_INET) {
+		map_ipv4(&tuple.source, remote_ip4);
+		map_ipv4(&tuple.destination, local_ip4);
+	}
+	if (!is_same_tuple(&tuple, &reopening->tuple))
+		return SK_PASS;
+	reopening->is_set = 0;
+	slot = reopening->slot;
+	listener = bpf_map_lookup_elem(&proxy_sockets, &slot);
+	if (!listener)
+		return SK_DROP;
+	error = bpf_sk_assign(lookup, listener, 0);
+	bpf_sk_release(listener);
+	return error ? SK_DROP : SK_PASS;
+}
 
 char _license[] SEC("license") = "GPL";

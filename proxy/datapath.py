@@ -125,6 +125,7 @@ class Datapath:
     events: EventReader
     _loaded: loader.LoadedObject
     _tables: Tables
+    _listener_lookup: int
     _attached: dict[int, int] = field(default_factory=dict)
     _pending: Mapping[int, str] = field(default_factory=dict)
     _fingerprint: tuple[object, ...] = ()
@@ -141,10 +142,11 @@ class Datapath:
             tables = Tables(loaded.maps, options.policy_entries)
             _prepare_node(tables, loaded.programs["from_bounce"])
             events = EventReader(loaded.maps["events"])
+            listener_lookup = attach.attach_to_listener_lookup(loaded.programs["choose_listener"])
         except BaseException:
             loaded.close()
             raise
-        return cls(loaded.adopted, events, loaded, tables)
+        return cls(loaded.adopted, events, loaded, tables, listener_lookup)
 
     @property
     def connections_fd(self) -> int:
@@ -243,6 +245,9 @@ class Datapath:
 
     def close(self) -> None:
         """Let go of descriptors. Everything stays pinned, attached and enforcing."""
+        if self._listener_lookup >= 0:
+            os.close(self._listener_lookup)
+            self._listener_lookup = -1
         self.events.close()
         self._loaded.close()
 

@@ -21,6 +21,13 @@ struct tuple {
 	__u8 pad[3];
 };
 
+/* reopenings: a SYN on the ports of a connection in TIME_WAIT, from TC to the listener's lookup on the same CPU */
+struct reopening {
+	struct tuple tuple;
+	__u32 slot; /* of proxy_sockets */
+	__u32 is_set;
+};
+
 /* endpoints: address -> who lives there on this node */
 enum endpoint_flag {
 	ENDPOINT_ENFORCE_INGRESS = 1,

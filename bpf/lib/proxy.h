@@ -25,8 +25,36 @@ static __always_inline int record_connection(struct __sk_buff *skb, const struct
 	return bpf_map_update_elem(&proxy_conns, &key, &connection, BPF_ANY);
 }
 
+static __always_inline int is_same_tuple(const struct tuple *one, const struct tuple *other)
+{
+	int i;
+
+	for (i = 0; i < 4; i++)
+		if (one->source.word[i] != other->source.word[i] || one->destination.word[i] != other->destination.word[i])
+			return 0;
+	return one->source_port == other->source_port && one->destination_port == other->destination_port &&
+	       one->protocol == other->protocol;
+}
+
+/* A socket in TIME_WAIT stands in the way of a new connection on the same ports. Only the stack may end it, and does
+ * so if the SYN is newer (RFC 6191); then it looks for a listener, and choose_listener() tells it ours.
+ */
+static __always_inline int offer_listener(const struct packet *packet, __u32 slot)
+{
+	__u32 zero = 0;
+	struct reopening *reopening = bpf_map_lookup_elem(&reopenings, &zero);
+
+	if (!reopening)
+		return -DROP_NO_SOCKET;
+	reopening->tuple = packet->tuple;
+	reopening->slot = slot;
+	reopening->is_set = 1;
+	return TO_PROXY;
+}
+
 /* The worker is chosen by the flow's hash; one that is gone leaves an empty slot, and the next one is asked. */
-static __always_inline int assign_listener(struct __sk_buff *skb, __u8 family, __u32 workers)
+static __always_inline int assign_listener(struct __sk_buff *skb, const struct packet *packet, __u32 workers,
+					   int reopens)
 {
 	__u32 worker, slot, i;
 	struct bpf_sock *listener;
@@ -36,9 +64,13 @@ static __always_inline int assign_listener(struct __sk_buff *skb, __u8 family, _
 		return -DROP_NO_SOCKET;
 	worker = bpf_get_hash_recalc(skb) % workers;
 	for (i = 0; i < LISTENER_ATTEMPTS; i++) {
-		slot = worker * 2 + (family == 6);
+		slot = worker * 2 + (packet->family == 6);
 		listener = bpf_map_lookup_elem(&proxy_sockets, &slot);
 		if (listener) {
+			if (reopens) {
+				bpf_sk_release(listener);
+				return offer_listener(packet, slot);
+			}
 			error = bpf_sk_assign(skb, listener, 0);
 			bpf_sk_release(listener);
 			return error ? -DROP_SOCKET_ASSIGN : TO_PROXY;
@@ -51,12 +83,13 @@ static __always_inline int assign_listener(struct __sk_buff *skb, __u8 family, _
 __noinline int to_proxy(struct __sk_buff *skb, const struct packet *packet, __u32 workers)
 {
 	struct bpf_sock *socket;
-	int error;
+	int error, reopens = 0;
 
 	if (!packet)
 		return -DROP_INVALID_PACKET;
 	socket = find_socket(skb, packet);
 	if (socket) {
+		reopens = socket->state == SOCKET_TIME_WAIT;
 		if (is_ours(socket, packet)) {
 			error = bpf_sk_assign(skb, socket, 0);
 			bpf_sk_release(socket);
@@ -68,7 +101,7 @@ __noinline int to_proxy(struct __sk_buff *skb, const struct packet *packet, __u3
 		return -DROP_NO_SOCKET;
 	if (record_connection(skb, packet))
 		return -DROP_NO_SOCKET;
-	return assign_listener(skb, packet->family, workers);
+	return assign_listener(skb, packet, workers, reopens);
 }
 
 #endif

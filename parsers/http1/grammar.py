@@ -30,7 +30,9 @@ BARE_LF = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
 DIGITS = re.compile(rb"0|[1-9][0-9]{0,17}")
 """A Content-Length: no sign, no leading zero, below 10^18 (RFC 9110 §8.6)."""
 
-VERSION_OF_LINE = re.compile(rb"[^\r\n]* HTTP/(?:1\.[2-9]|[2-9]\.[0-9])\r\n")
+REQUEST_LINE = re.compile(TOKEN + rb"++ [\x21-\x7e]++ HTTP/1\.[01]\r\n")
+
+OTHER_VERSION = re.compile(TOKEN + rb"++ [\x21-\x7e]++ HTTP/(?:1\.[2-9]|[2-9]\.[0-9])\r\n")
 """A request line that is well formed but for a version that we do not speak (505)."""
 
 

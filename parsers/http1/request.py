@@ -179,7 +179,7 @@ def _rebuilt(method: bytes, path: bytes, host: bytes, minor: bytes, block: bytes
 
 
 def _why_malformed(head: bytes, limits: Http1Limits) -> ParseError:
-    if grammar.VERSION_OF_LINE.match(head):
+    if grammar.OTHER_VERSION.match(head):
         return ParseError("the HTTP version is not 1.0 or 1.1", 505)
     if len(head.partition(b"\r\n")[0]) > limits.request_line_bytes:
         return ParseError("the request line is too long", 414)
@@ -201,5 +201,5 @@ def check_unfinished_request(head: bytearray, new: int, limits: Http1Limits) -> 
             raise ParseError("these bytes are not the start of an HTTP/1 request")
     if grammar.BARE_LF.search(head, max(0, new - 1)):
         raise ParseError("a line does not end in CRLF")
-    if head.startswith(b"PRI * HTTP/2.0"):
-        raise ParseError("HTTP/2 is not spoken on this port", 505)
+    if line_end >= 0 and line_end + 2 > new and grammar.REQUEST_LINE.match(head) is None:
+        raise _why_malformed(bytes(head), limits)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from proxy.api.client import AgentError
 from proxy.flows.model import Flow
 from proxy.lab import Lab, linux, names, processes
 
@@ -144,6 +145,18 @@ class Node:
     def revision(self) -> int:
         """What is in force everywhere: workers have a revision before the kernel has it."""
         return int(self.lab.agent.status()["datapath"]["details"]["revision"])
+
+    @property
+    def policies(self) -> Path:
+        assert self.lab.state.policies
+        return Path(self.lab.state.policies)
+
+    def is_healthy(self) -> bool:
+        """Enforcing what the files say. The API answers 503, and the client raises, while it is not."""
+        try:
+            return bool(self.lab.agent.status()["cilium"]["state"] == "Ok")
+        except AgentError:
+            return False
 
     def findings(self) -> list[dict[str, object]]:
         """Errors the agent has with the policy files now."""
