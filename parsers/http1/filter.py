@@ -14,7 +14,6 @@ remembered is the outcome of the strict parse of those very bytes.
 from __future__ import annotations
 
 from collections import deque
-from enum import Enum
 
 from parsers.errors import ParseError
 from parsers.http1.chunked import ChunkedBody
@@ -23,42 +22,7 @@ from parsers.http1.judging import Exchange, Http1Shared, Judge, Judged
 from parsers.http1.refusal import error_response
 from parsers.http1.request import CHUNKED, check_unfinished_request, parse_request_untrusted
 from parsers.http1.response import UNTIL_CLOSE, ResponseHead, check_unfinished_response, parse_response_untrusted
-
-
-class End(Enum):
-    """How a connection ends. CLOSE: after what was written. ABORT: by reset, because a message is cut off."""
-
-    CLOSE = "close"
-    ABORT = "abort"
-
-
-class _Client(Enum):
-    HEAD = "head"
-    BODY = "body"
-    CHUNKS = "chunks"
-    UPGRADING = "upgrading"
-    ENDED = "ended"
-    TUNNEL = "tunnel"
-
-
-class _Server(Enum):
-    HEAD = "head"
-    BODY = "body"
-    CHUNKS = "chunks"
-    UNTIL_CLOSE = "until close"
-    TUNNEL = "tunnel"
-
-
-class _Owed:
-    """An answer that is due: the server's to `judged`, or our `answer`; after one that closes nothing follows."""
-
-    __slots__ = ("answer", "closes", "judged", "started")
-
-    def __init__(self, judged: Judged | None, started: int, answer: bytes = b"", closes: bool = False) -> None:
-        self.judged = judged
-        self.started = started
-        self.answer = answer
-        self.closes = closes
+from parsers.http1.states import ClientState, End, Owed, ServerState
 
 
 class Http1Filter:
@@ -98,8 +62,8 @@ class Http1Filter:
         self.failure = ""
         self._shared = shared
         self._tag = tag
-        self._owed: deque[_Owed] = deque()
-        self._client = _Client.HEAD
+        self._owed: deque[Owed] = deque()
+        self._client = ClientState.HEAD
         self._head = HeadBuffer(check_unfinished_request, shared.limits)
         self._skipped = 0
         self._is_last = False
@@ -107,7 +71,7 @@ class Http1Filter:
         self._body_left = 0
         self._discard_left = 0
         self._chunks: ChunkedBody | None = None
-        self._server = _Server.HEAD
+        self._server = ServerState.HEAD
         self._response_head = HeadBuffer(check_unfinished_response, shared.limits)
         self._response_left = 0
         self._response_chunks: ChunkedBody | None = None
@@ -119,7 +83,7 @@ class Http1Filter:
     @property
     def is_idle(self) -> bool:
         """Between messages: nothing begun, nothing owed."""
-        return not self._owed and self._client is _Client.HEAD and not self._head
+        return not self._owed and self._client is ClientState.HEAD and not self._head
 
     @property
     def unfinished_head(self) -> int:
@@ -128,16 +92,16 @@ class Http1Filter:
 
     @property
     def is_tunnel(self) -> bool:
-        return self._server is _Server.TUNNEL
+        return self._server is ServerState.TUNNEL
 
     # -- from the client -------------------------------------------------------------------------------------------
 
     def client_data(self, data: bytes, now: int) -> bytes:
         """Bytes from the client → bytes for the server."""
-        if self._client is _Client.HEAD and not self._head and not self._skipped:
+        if self._client is ClientState.HEAD and not self._head and not self._skipped:
             judged = self.judge.memo.get(data)
             if judged is not None and judged.is_plain and len(self._owed) < self._shared.limits.pipelined_requests:
-                self._owed.append(_Owed(judged, now))
+                self._owed.append(Owed(judged, now))
                 return data
         out: list[bytes] = []
         try:
@@ -150,27 +114,27 @@ class Http1Filter:
         at = 0
         while at < len(data):
             match self._client:
-                case _Client.HEAD:
+                case ClientState.HEAD:
                     at = self._feed_request_head(data, at, out, now)
-                case _Client.BODY:
+                case ClientState.BODY:
                     end = min(at + self._body_left, len(data))
                     self._body_left -= end - at
                     self._pass_body(data[at:end], out)
                     at = end
                     if self._body_left == 0:
                         self._end_request()
-                case _Client.CHUNKS:
+                case ClientState.CHUNKS:
                     assert self._chunks is not None
                     at, piece = self._chunks.feed(data, at)
                     self._pass_body(piece, out)
                     if self._chunks.is_done:
                         self._end_request()
-                case _Client.UPGRADING:
+                case ClientState.UPGRADING:
                     raise ParseError("bytes came before the server agreed to the upgrade")
-                case _Client.TUNNEL:
+                case ClientState.TUNNEL:
                     out.append(data[at:])
                     return
-                case _Client.ENDED:
+                case ClientState.ENDED:
                     return
 
     def _feed_request_head(self, data: bytes, at: int, out: list[bytes], now: int) -> int:
@@ -209,10 +173,10 @@ class Http1Filter:
 
     def _forward(self, judged: Judged, out: list[bytes], now: int) -> None:
         out.append(judged.forward)
-        self._owed.append(_Owed(judged, now))
+        self._owed.append(Owed(judged, now))
         self._begin_body(judged, passing=True)
         if judged.head.upgrade:
-            self._client = _Client.UPGRADING
+            self._client = ClientState.UPGRADING
 
     def _refuse(self, judged: Judged, now: int) -> None:
         """Answer in the server's place. A body that may follow is read over, up to a bound."""
@@ -220,9 +184,9 @@ class Http1Filter:
         # With Expect the client may send the body or not (RFC 9110 §10.1.1): only the end of the connection is clear.
         closes = head.close or head.expects_continue or head.length > self._shared.limits.discarded_body_bytes
         self._shared.exchanges.append(Exchange(self._tag, judged, now, now, judged.ruling.status))
-        self._answer(_Owed(judged, now, judged.refusal(close=closes), closes))
+        self._answer(Owed(judged, now, judged.refusal(close=closes), closes))
         if closes:
-            self._client = _Client.ENDED
+            self._client = ClientState.ENDED
         else:
             self._begin_body(judged, passing=False)
 
@@ -231,11 +195,11 @@ class Http1Filter:
         self._passing = passing
         length = judged.head.length
         if length == CHUNKED:
-            self._client = _Client.CHUNKS
+            self._client = ClientState.CHUNKS
             self._chunks = ChunkedBody(self._shared.limits, keep_trailers=False)
             self._discard_left = self._shared.limits.discarded_body_bytes
         elif length:
-            self._client = _Client.BODY
+            self._client = ClientState.BODY
             self._body_left = self._discard_left = length
         else:
             self._end_request()
@@ -246,12 +210,12 @@ class Http1Filter:
             return
         self._discard_left -= len(piece)
         if self._discard_left < 0:
-            self._answer(_Owed(None, 0, b"", closes=True))
-            self._client = _Client.ENDED
+            self._answer(Owed(None, 0, b"", closes=True))
+            self._client = ClientState.ENDED
 
     def _end_request(self) -> None:
-        if self._client is not _Client.ENDED:
-            self._client = _Client.ENDED if self._is_last else _Client.HEAD
+        if self._client is not ClientState.ENDED:
+            self._client = ClientState.ENDED if self._is_last else ClientState.HEAD
 
     def _refuse_bytes(self, error: ParseError, now: int) -> None:
         """The client's bytes do not parse: answer behind what is owed, then end. The rest is not looked at.
@@ -259,15 +223,15 @@ class Http1Filter:
         In the middle of a body there is nothing to answer to: the server must see a broken request, not a whole one.
         """
         self.failure = error.reason
-        in_body = self._client in (_Client.BODY, _Client.CHUNKS) and self._passing
-        self._client = _Client.ENDED
+        in_body = self._client in (ClientState.BODY, ClientState.CHUNKS) and self._passing
+        self._client = ClientState.ENDED
         if in_body:
             self.end = End.ABORT
             return
         answer = error_response(error.status)
-        self._answer(_Owed(None, now, answer, closes=True))
+        self._answer(Owed(None, now, answer, closes=True))
 
-    def _answer(self, owed: _Owed) -> None:
+    def _answer(self, owed: Owed) -> None:
         """Send an answer of ours, or queue it behind what earlier requests still owe."""
         if self._owed:
             self._owed.append(owed)
@@ -278,11 +242,11 @@ class Http1Filter:
 
     def client_eof(self) -> None:
         """The client will send no more. A request cut off must not reach the server as a whole one."""
-        if self._client in (_Client.BODY, _Client.CHUNKS) and self._passing:
+        if self._client in (ClientState.BODY, ClientState.CHUNKS) and self._passing:
             self.failure = "the client stopped in the middle of a request"
             self.end = End.ABORT
-        elif self._client is not _Client.TUNNEL:
-            self._client = _Client.ENDED
+        elif self._client is not ClientState.TUNNEL:
+            self._client = ClientState.ENDED
             if not self._owed:
                 self.end = End.CLOSE
 
@@ -297,13 +261,13 @@ class Http1Filter:
 
     def server_data(self, data: bytes, now: int) -> bytes:
         """Bytes from the server → bytes for the client."""
-        if self._server is _Server.BODY and len(data) < self._response_left:
+        if self._server is ServerState.BODY and len(data) < self._response_left:
             self._response_left -= len(data)
             return data
         if (
-            self._server is _Server.HEAD
+            self._server is ServerState.HEAD
             and len(self._owed) == 1
-            and self._client is not _Client.ENDED
+            and self._client is not ClientState.ENDED
             and not (self._response_head or self._informational)
         ):
             end = data.find(b"\r\n\r\n") + 4
@@ -325,22 +289,22 @@ class Http1Filter:
         at = 0
         while at < len(data) and self.end is None:
             match self._server:
-                case _Server.HEAD:
+                case ServerState.HEAD:
                     at = self._feed_response_head(data, at, out, now)
-                case _Server.BODY:
+                case ServerState.BODY:
                     end = min(at + self._response_left, len(data))
                     self._response_left -= end - at
                     out.append(data[at:end])
                     at = end
                     if self._response_left == 0:
                         self._end_response(out)
-                case _Server.CHUNKS:
+                case ServerState.CHUNKS:
                     assert self._response_chunks is not None
                     at, piece = self._response_chunks.feed(data, at)
                     out.append(piece)
                     if self._response_chunks.is_done:
                         self._end_response(out)
-                case _Server.UNTIL_CLOSE | _Server.TUNNEL:
+                case ServerState.UNTIL_CLOSE | ServerState.TUNNEL:
                     out.append(data[at:])
                     return
 
@@ -353,7 +317,7 @@ class Http1Filter:
         head = self._response(raw)
         owed = self._owed[0]
         assert owed.judged is not None, "refusals are sent as soon as their turn comes"
-        if head.status == 101 and self._client is not _Client.UPGRADING:
+        if head.status == 101 and self._client is not ClientState.UPGRADING:
             raise ParseError("the server switched protocols without being asked", 502)
         out.append(raw)
         if head.status < 200 and head.status != 101:
@@ -381,31 +345,31 @@ class Http1Filter:
     def _begin_response(self, head: ResponseHead, judged: Judged, out: list[bytes]) -> None:
         if head.status == 101:
             self._owed.popleft()
-            self._client = _Client.TUNNEL
-            self._server = _Server.TUNNEL
+            self._client = ClientState.TUNNEL
+            self._server = ServerState.TUNNEL
             return
-        if self._client is _Client.UPGRADING and len(self._owed) == 1:
+        if self._client is ClientState.UPGRADING and len(self._owed) == 1:
             self._end_request_after_upgrade()
         length = 0 if judged.is_head or head.is_bodiless else head.length
         if length == CHUNKED:
-            self._server = _Server.CHUNKS
+            self._server = ServerState.CHUNKS
             self._response_chunks = ChunkedBody(self._shared.limits, keep_trailers=True)
         elif length == UNTIL_CLOSE:
-            self._server = _Server.UNTIL_CLOSE
+            self._server = ServerState.UNTIL_CLOSE
         elif length:
-            self._server = _Server.BODY
+            self._server = ServerState.BODY
             self._response_left = length
         else:
             self._end_response(out)
 
     def _end_request_after_upgrade(self) -> None:
         """The server stayed with HTTP: so does the client."""
-        self._client = _Client.HEAD
+        self._client = ClientState.HEAD
         self._end_request()
 
     def _end_response(self, out: list[bytes]) -> None:
         """An answer is complete: those of ours that waited for it follow."""
-        self._server = _Server.HEAD
+        self._server = ServerState.HEAD
         self._owed.popleft()
         while self._owed and (self._owed[0].judged is None or not self._owed[0].judged.ruling.permit):
             owed = self._owed.popleft()
@@ -413,7 +377,7 @@ class Http1Filter:
             if owed.closes:
                 self.end = End.CLOSE
                 return
-        if not self._owed and self._client is _Client.ENDED and not self._is_last:
+        if not self._owed and self._client is ClientState.ENDED and not self._is_last:
             self.end = End.CLOSE
 
     def _fail_server(self, error: ParseError, out: list[bytes]) -> None:
@@ -422,8 +386,8 @@ class Http1Filter:
         Surplus bytes behind a complete answer end the connection; the client got all it asked for.
         """
         self.failure = error.reason
-        self._client = _Client.ENDED
-        if self._server is not _Server.HEAD or self._informational:
+        self._client = ClientState.ENDED
+        if self._server is not ServerState.HEAD or self._informational:
             self.end = End.ABORT
         else:
             if self._owed:
@@ -433,7 +397,7 @@ class Http1Filter:
     def server_unreachable(self, reason: str, now: int) -> None:
         """There is no connection to the server: 503 for the first request that waits for it, then the end."""
         self.failure = reason
-        self._client = _Client.ENDED
+        self._client = ClientState.ENDED
         self.end = End.CLOSE
         if not self._owed:
             return
@@ -448,12 +412,12 @@ class Http1Filter:
 
     def server_eof(self) -> None:
         """The server will send no more. An answer cut off must not look complete."""
-        if self._server in (_Server.BODY, _Server.CHUNKS) or self._response_head:
+        if self._server in (ServerState.BODY, ServerState.CHUNKS) or self._response_head:
             self.failure = "the server stopped in the middle of a response"
             self.end = End.ABORT
             return
-        if self._server is _Server.UNTIL_CLOSE:
+        if self._server is ServerState.UNTIL_CLOSE:
             # The end of the connection is the end of this answer: nothing of ours may follow it.
             self._owed.clear()
-        if self._server is not _Server.TUNNEL:
+        if self._server is not ServerState.TUNNEL:
             self.end = End.CLOSE

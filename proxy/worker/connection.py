@@ -17,7 +17,8 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, cast
 
 from config.policy.resolved import Direction
-from parsers.http1.filter import End, Http1Filter
+from parsers.http1.filter import Http1Filter
+from parsers.http1.states import End
 from proxy.datapath import ConnectionFacts
 from proxy.flows import wire
 from proxy.flows.model import Verdict
@@ -32,10 +33,33 @@ LINGER_NS = 1_000_000_000
 """How long a closed connection's incoming bytes are still read over, so that our last answer is not lost to a reset."""
 
 
-class Downstream(asyncio.Protocol):
+class _Side(asyncio.Protocol):
+    """What the two sides have in common: a transport, until it is lost."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+
+    def pause_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def reset(self) -> None:
+        """End at once and visibly, so that nobody takes what was cut off for a whole message."""
+        if self._transport is not None:
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self._transport.abort()
+
+
+class Downstream(_Side):
     """The client's side, and the connection itself."""
 
     def __init__(self, worker: Worker) -> None:
+        super().__init__()
         self.id = 0
         self.is_reported = False
         self.last_activity = 0
@@ -43,7 +67,6 @@ class Downstream(asyncio.Protocol):
         self.head_since = 0
         self.lingering_since = 0
         self._worker = worker
-        self._transport: asyncio.Transport | None = None
         self._upstream: Upstream | None = None
         self._for_server: list[bytes] = []
         self._for_server_bytes = 0
@@ -58,7 +81,7 @@ class Downstream(asyncio.Protocol):
         self.server = transport.get_extra_info("sockname")[:2]
         facts = self._worker.admit(self)
         if facts is None:
-            self._reset(transport)
+            self.reset()
             return
         self.facts: ConnectionFacts = facts
         judge = self._worker.judges.judge(facts, self.server[1])
@@ -66,7 +89,7 @@ class Downstream(asyncio.Protocol):
             self._worker.reports.failure(
                 self, self.last_activity, Verdict.DROPPED, judge.direction, judge.reason, "connection refused"
             )
-            self._reset(transport)
+            self.reset()
             return
         self.filter = Http1Filter(judge, self._worker.shared, self)
         transport.set_write_buffer_limits(high=self._worker.limits.buffer_high_water)
@@ -107,7 +130,7 @@ class Downstream(asyncio.Protocol):
         self._worker.connections.discard(self)
         self.filter.finish(monotonic_ns())
         if self._upstream is not None:
-            self._upstream.abort()
+            self._upstream.reset()
         self._worker.reports.closed(self)
 
     def pause_writing(self) -> None:
@@ -191,14 +214,6 @@ class Downstream(asyncio.Protocol):
         else:
             self.server_eof()
 
-    def pause_reading(self) -> None:
-        if self._transport is not None:
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self._transport is not None:
-            self._transport.resume_reading()
-
     # -- ends ------------------------------------------------------------------------------------------------------
 
     def _send_answer(self) -> None:
@@ -230,15 +245,9 @@ class Downstream(asyncio.Protocol):
     def abort(self) -> None:
         """Reset both sides at once."""
         if self._upstream is not None:
-            self._upstream.abort()
+            self._upstream.reset()
             self._upstream = None
-        if self._transport is not None:
-            self._reset(self._transport)
-
-    def _reset(self, transport: asyncio.Transport) -> None:
-        sock = transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        transport.abort()
+        self.reset()
 
     # -- what the worker asks of its connections ---------------------------------------------------------------------
 
@@ -296,12 +305,12 @@ class Downstream(asyncio.Protocol):
         return False
 
 
-class Upstream(asyncio.Protocol):
+class Upstream(_Side):
     """The server's side."""
 
     def __init__(self, downstream: Downstream) -> None:
+        super().__init__()
         self._downstream = downstream
-        self._transport: asyncio.Transport | None = None
         self.write = self._write_nowhere
         # Straight to the client's side: this is the hot path. uvloop looks the method up before `connection_made`.
         self.data_received = downstream.server_data  # type: ignore[method-assign]
@@ -336,21 +345,6 @@ class Upstream(asyncio.Protocol):
         if self._transport is not None and self._transport.can_write_eof():
             self._transport.write_eof()
 
-    def pause_reading(self) -> None:
-        if self._transport is not None:
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self._transport is not None:
-            self._transport.resume_reading()
-
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
-
-    def abort(self) -> None:
-        """Reset, so that the server can not take a request that was cut off for a whole one."""
-        if self._transport is not None:
-            sock = self._transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            self._transport.abort()

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from parsers.facts import HttpRequest
-from parsers.http1.filter import End, Http1Filter
+from parsers.http1.filter import Http1Filter
 from parsers.http1.judging import Exchange, Http1Shared, Judged, Ruling
+from parsers.http1.states import End
 
 Permit = Callable[[HttpRequest], bool]
 

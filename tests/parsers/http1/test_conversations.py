@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from parsers.facts import HttpRequest
-from parsers.http1.filter import End
+from parsers.http1.states import End
 from tests.parsers.http1.driving import Connection, bytewise, client_only
 
 GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"

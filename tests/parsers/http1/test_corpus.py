@@ -18,7 +18,7 @@ import pytest
 
 from parsers.errors import ParseError
 from parsers.facts import HttpRequest
-from parsers.http1.filter import End
+from parsers.http1.states import End
 from parsers.http1.target import canonical_path, split_target
 from tests.parsers.http1.driving import Connection, Outcome, Permit, bytewise, client_only, permit_all
 from tests.parsers.http1.oracles import read_with_h11

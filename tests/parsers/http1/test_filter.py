@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parsers.facts import HttpRequest
-from parsers.http1.filter import End, Http1Filter
+from parsers.http1.filter import Http1Filter
 from parsers.http1.judging import Http1Shared, Judged, Ruling
+from parsers.http1.states import End
 from parsers.limits import Http1Limits
 
 DENIED = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 15\r\ncontent-type: text/plain\r\n\r\nAccess denied\r\n"
