@@ -29,4 +29,6 @@ def configure_logging(style: str, *, debug: bool) -> None:
         handler.setFormatter(JsonFormatter())
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    # Every event below the policy folder, ours and others', is not news; what comes of it is.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)
