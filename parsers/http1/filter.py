@@ -91,6 +91,11 @@ class Http1Filter:
         return self._head.serial if self._head else 0
 
     @property
+    def awaits_server_close(self) -> bool:
+        """The last request said that it is the last: the server closes behind its answer (RFC 9112 §9.6)."""
+        return self._is_last
+
+    @property
     def is_tunnel(self) -> bool:
         return self._server is ServerState.TUNNEL
 
@@ -251,11 +256,15 @@ class Http1Filter:
                 self.end = End.CLOSE
 
     def finish(self, now: int) -> None:
-        """The connection is over: record the requests that went unanswered, with status 0."""
+        """The connection is over: record the requests that went unanswered, with status 0.
+
+        The filter lets go of its tag, which may hold the filter: no cycle is left for the collector.
+        """
         for owed in self._owed:
             if owed.judged is not None and owed.judged.ruling.permit:
                 self._shared.exchanges.append(Exchange(self._tag, owed.judged, owed.started, now, 0))
         self._owed.clear()
+        self._tag = None
 
     # -- from the server -------------------------------------------------------------------------------------------
 
@@ -377,7 +386,7 @@ class Http1Filter:
             if owed.closes:
                 self.end = End.CLOSE
                 return
-        if not self._owed and self._client is ClientState.ENDED and not self._is_last:
+        if not self._owed and self._client is ClientState.ENDED:
             self.end = End.CLOSE
 
     def _fail_server(self, error: ParseError, out: list[bytes]) -> None:

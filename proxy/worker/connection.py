@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING, cast
 
@@ -230,7 +231,10 @@ class Downstream(_Side):
             self.abort()
             return
         if self._upstream is not None:
-            self._upstream.close()
+            if self.filter.awaits_server_close:
+                self._upstream.linger(self._worker)
+            else:
+                self._upstream.close()
             self._upstream = None
         if self._transport is None or self.lingering_since:
             return
@@ -305,13 +309,20 @@ class Downstream(_Side):
         return False
 
 
+def _discard(data: bytes) -> None:
+    """The server is gone; `connection_lost` has told the client's side or is about to."""
+
+
 class Upstream(_Side):
     """The server's side."""
 
     def __init__(self, downstream: Downstream) -> None:
         super().__init__()
         self._downstream = downstream
-        self.write = self._write_nowhere
+        self._worker: Worker | None = None
+        self._server_is_done = False
+        self.lingering_since = 0
+        self.write: Callable[[bytes], None] = _discard
         # Straight to the client's side: this is the hot path. uvloop looks the method up before `connection_made`.
         self.data_received = downstream.server_data  # type: ignore[method-assign]
 
@@ -320,22 +331,25 @@ class Upstream(_Side):
         self.write = transport.write  # straight to the transport: this is the hot path
 
     def eof_received(self) -> bool:
+        self._server_is_done = True
+        if self.lingering_since:
+            return False
         self._downstream.server_eof()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self.write = self._write_nowhere
-        self._downstream.server_lost(exc)
+        self.write = _discard
+        if self._worker is not None:
+            self._worker.lingering.discard(self)
+        else:
+            self._downstream.server_lost(exc)
 
     def pause_writing(self) -> None:
         self._downstream.pause_reading()
 
     def resume_writing(self) -> None:
         self._downstream.resume_reading()
-
-    def _write_nowhere(self, data: bytes) -> None:
-        """The server is gone; `connection_lost` has told the client's side or is about to."""
 
     def set_write_buffer_limit(self, high: int) -> None:
         if self._transport is not None:
@@ -348,3 +362,16 @@ class Upstream(_Side):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
+
+    def linger(self, worker: Worker) -> None:
+        """Leave it to the server to close, for a while.
+
+        Who closes first keeps the ports in TIME-WAIT. Were that always us, a client with many short connections to one
+        server would run out of them.
+        """
+        if self._server_is_done:
+            self.close()
+        else:
+            self._worker = worker
+            self.lingering_since = monotonic_ns()
+            worker.lingering.add(self)

@@ -27,7 +27,7 @@ from proxy.datapath import ConnectionFacts, ConnectionTable, Redirected
 from proxy.flows import wire
 from proxy.flows.model import Verdict
 from proxy.supervise import Supervisor
-from proxy.worker.connection import Downstream
+from proxy.worker.connection import LINGER_NS, Downstream, Upstream
 from proxy.worker.control import Deframer, Kind, frame
 from proxy.worker.judges import JudgeTable
 from proxy.worker.options import WorkerOptions, WorkerUpdate
@@ -51,6 +51,7 @@ class Worker:
         self.shared = Http1Shared(options.limits.http1())
         self.reports = Reports(options.index, self.shared, time.time_ns() - time.monotonic_ns())
         self.connections: set[Downstream] = set()
+        self.lingering: set[Upstream] = set()
         self.supervisor = Supervisor()
         self.judges: JudgeTable
         self._options = options
@@ -104,6 +105,9 @@ class Worker:
             now = time.monotonic_ns()
             for connection in list(self.connections):
                 connection.check_time(now)
+            for upstream in list(self.lingering):
+                if now - upstream.lingering_since > LINGER_NS:
+                    upstream.reset()
 
     async def drain(self) -> None:
         """Let exchanges under way finish, close idle connections, give up at the deadline."""

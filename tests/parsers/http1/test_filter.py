@@ -228,6 +228,13 @@ def test_nothing_follows_a_request_that_closes() -> None:
     assert b"connection: close" in Wire().client(get(b"/deny", b"Connection: close") + get()).to_client
 
 
+@STEPS
+def test_the_answer_to_the_last_request_ends_the_connection(step: int) -> None:
+    wire = Wire().client(get(b"/a", b"Connection: close"), step).server(OK, step)
+    assert (wire.to_client, wire.filter.end) == (OK, End.CLOSE)
+    assert wire.filter.awaits_server_close
+
+
 def test_expectation_of_a_refused_request() -> None:
     wire = Wire().client(get(b"/deny", b"Expect: 100-continue", b"Content-Length: 3", method=b"POST"))
     assert wire.to_client.startswith(b"HTTP/1.1 403 ")
