@@ -117,8 +117,11 @@ class Downstream(_Side):
             return False
         self.filter.client_eof()
         self._client_is_done = True
-        if self.filter.end is not None:
-            self._end(self.filter.end)
+        end = self.filter.end
+        if end is None and self._upstream is not None and self._upstream.server_is_done:
+            end = End.CLOSE  # a tunnel: both ways are over now
+        if end is not None:
+            self._end(end)
             return False
         if self._upstream is not None:
             self._upstream.write_eof()
@@ -165,6 +168,9 @@ class Downstream(_Side):
         loop = asyncio.get_running_loop()
         upstream = Upstream(self)
         await loop.create_connection(lambda: upstream, sock=sock)
+        if self._transport is None or self.lingering_since:
+            upstream.reset()
+            return
         upstream.set_write_buffer_limit(self._worker.limits.buffer_high_water)
         self._upstream = upstream
         upstream.write(b"".join(self._for_server))
@@ -175,9 +181,7 @@ class Downstream(_Side):
             self.resume_reading()
 
     def _fail_upstream(self, reason: str) -> None:
-        now = monotonic_ns()
-        self._worker.reports.failure(self, now, Verdict.ERROR, Direction.INGRESS, reason, "upstream")
-        self.filter.server_unreachable(reason, now)
+        self.filter.server_unreachable(reason, monotonic_ns())
         self._send_answer()
         self._end(End.CLOSE)
 
@@ -203,6 +207,8 @@ class Downstream(_Side):
         self._send_answer()
         if self.filter.end is not None:
             self._end(self.filter.end)
+        elif self._client_is_done:
+            self._end(End.CLOSE)
         elif self._transport is not None:
             self._transport.write_eof()
 
@@ -270,6 +276,8 @@ class Downstream(_Side):
 
     def judge_anew(self) -> None:
         """A new snapshot is in force: the next request meets it, or the connection ends as it is not allowed."""
+        if self.lingering_since:
+            return
         judge = self._worker.judges.judge(self.facts, self.server[1])
         if isinstance(judge, ConnectionRefused):
             self._worker.reports.failure(
@@ -320,7 +328,7 @@ class Upstream(_Side):
         super().__init__()
         self._downstream = downstream
         self._worker: Worker | None = None
-        self._server_is_done = False
+        self.server_is_done = False
         self.lingering_since = 0
         self.write: Callable[[bytes], None] = _discard
         # Straight to the client's side: this is the hot path. uvloop looks the method up before `connection_made`.
@@ -331,7 +339,7 @@ class Upstream(_Side):
         self.write = transport.write  # straight to the transport: this is the hot path
 
     def eof_received(self) -> bool:
-        self._server_is_done = True
+        self.server_is_done = True
         if self.lingering_since:
             return False
         self._downstream.server_eof()
@@ -369,7 +377,7 @@ class Upstream(_Side):
         Who closes first keeps the ports in TIME-WAIT. Were that always us, a client with many short connections to one
         server would run out of them.
         """
-        if self._server_is_done:
+        if self.server_is_done:
             self.close()
         else:
             self._worker = worker

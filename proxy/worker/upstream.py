@@ -7,6 +7,7 @@ at connect time), socket(7) SO_MARK. The mark tells the programs at the server's
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 
 from proxy.datapath import MARK_FROM_PROXY
@@ -50,7 +51,9 @@ async def connect_upstream(client: str, server: tuple[str, int], timeout_s: floa
         raise UpstreamError(f"the server did not answer within {timeout_s:g} s") from None
     except OSError as error:
         sock.close()
-        raise UpstreamError(f"the server can not be reached: {error.strerror or error}") from None
+        # asyncio puts a text of its own in place of the system's.
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise UpstreamError(f"the server can not be reached: {why}") from None
     except BaseException:
         sock.close()
         raise
