@@ -18,7 +18,6 @@ import socket
 import time
 from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
 
 import uvloop
 
@@ -27,10 +26,11 @@ from config.policy.resolved import Snapshot
 from config.settings import Limits, Settings
 from config.store import PolicyStore, Refresh
 from config.watch import changes
+from proxy.api import socket_path
 from proxy.api.listen import ListenError
 from proxy.api.models import AgentStatus, Component, FindingView, PolicyState, State, WorkerView
 from proxy.api.server import ApiServer
-from proxy.datapath import BpfError, Datapath
+from proxy.datapath import BpfError, Datapath, DatapathStatus
 from proxy.flows.enrich import Enricher
 from proxy.flows.from_events import EventFlows
 from proxy.flows.from_workers import WorkerFlows
@@ -74,7 +74,7 @@ class Agent:
         self._worker_flows = WorkerFlows(self.flows, self._enricher)
         self._event_flows = EventFlows(self.flows, self._enricher)
         self._events_lost = 0
-        self._api = ApiServer(self, Path(settings.state_dir) / "penstock.sock")
+        self._api = ApiServer(self, socket_path(settings.state_dir))
 
     # -- start and stop --------------------------------------------------------------------------------------------
 
@@ -82,7 +82,7 @@ class Agent:
         """Bring everything up. Raises BpfError when the kernel will not have it."""
         await self._read_policy()
         self._readiness.done("policy")
-        self._datapath = await asyncio.to_thread(Datapath.open, Path(self._settings.bpf_root))
+        self._datapath = await asyncio.to_thread(Datapath.open, self._settings.bpf_root)
         log.info("datapath %s", "adopted" if self._datapath.adopted else "loaded")
         asyncio.get_running_loop().add_reader(self._datapath.events.fileno(), self._read_events)
         count = self._settings.workers or os.cpu_count() or 1
@@ -150,7 +150,7 @@ class Agent:
         return True
 
     async def _watch(self) -> None:
-        paths = [Path(p) for p in (self._settings.policy_dir, self._settings.endpoints_file) if p]
+        paths = [path for path in (self._settings.policy_dir, self._settings.endpoints_file) if path is not None]
         async for _ in changes(paths, self._settings.rescan_interval_s):
             await self.reload()
 
@@ -189,7 +189,7 @@ class Agent:
 
     def _report_lost_events(self) -> None:
         assert self._datapath is not None
-        lost = sum(self._datapath.status().events_lost)
+        lost = sum(self._datapath.events_lost())
         if lost > self._events_lost:
             self._event_flows.lost(lost - self._events_lost)
         self._events_lost = lost
@@ -210,14 +210,15 @@ class Agent:
         return self._settings.sources
 
     def status(self) -> AgentStatus:
+        datapath = self._datapath.status() if self._datapath is not None else None
         return AgentStatus(
             version=version("penstock"),
             node_name=self._node_name,
             started_ns=self._started_ns,
             policy=self._policy_state(),
-            datapath=self._datapath_state(),
+            datapath=self._datapath_state(datapath),
             workers=self._worker_views(),
-            datapath_details=self._datapath_details(),
+            datapath_details=dataclasses.asdict(datapath) if datapath is not None else {},
             pending=self._readiness.pending,
             counters=dict(self._worker_flows.totals),
         )
@@ -238,18 +239,14 @@ class Agent:
             ),
         )
 
-    def _datapath_state(self) -> Component:
-        if self._datapath is None:
+    def _datapath_state(self, datapath: DatapathStatus | None) -> Component:
+        if datapath is None:
             return Component(State.FAILURE, "not loaded")
         if self._datapath_error:
             return Component(State.FAILURE, self._datapath_error)
-        pending = self._datapath.status().pending
-        if pending:
-            return Component(State.DEGRADED, f"{len(pending)} endpoints have no interface")
+        if datapath.pending:
+            return Component(State.DEGRADED, f"{len(datapath.pending)} endpoints have no interface")
         return Component(State.OK)
-
-    def _datapath_details(self) -> Mapping[str, object]:
-        return dataclasses.asdict(self._datapath.status()) if self._datapath is not None else {}
 
     def _worker_views(self) -> tuple[WorkerView, ...]:
         if self._pool is None:
@@ -299,7 +296,7 @@ def run(settings: Settings) -> int:
     """Run the agent until SIGTERM. Returns the exit code."""
     configure_logging(settings.log_format, debug=settings.debug)
     try:
-        lock = acquire(Path(settings.state_dir) / "lock")
+        lock = acquire(settings.state_dir / "lock")
     except (AlreadyRunningError, OSError) as error:
         log.error("%s", error)
         return 1

@@ -229,7 +229,6 @@ class Datapath:
     def status(self) -> DatapathStatus:
         config = self._tables.read_config()
         forwarded, drops = _read_metrics(PerCpuArray("metrics", self._loaded.maps["metrics"], Metric))
-        budgets = PerCpuArray("events_budget", self._loaded.maps["events_budget"], EventsBudget).get(0)
         return DatapathStatus(
             adopted=self.adopted,
             revision=self._revision,
@@ -240,8 +239,13 @@ class Datapath:
             entries=self._tables.sizes(),
             forwarded=forwarded,
             drops=drops,
-            events_lost=(sum(b.rate_limited for b in budgets), sum(b.ring_full for b in budgets)),
+            events_lost=self.events_lost(),
         )
+
+    def events_lost(self) -> tuple[int, int]:
+        """Events that were never told since the maps were made: for the rate limit, for a full ring."""
+        budgets = PerCpuArray("events_budget", self._loaded.maps["events_budget"], EventsBudget).get(0)
+        return sum(b.rate_limited for b in budgets), sum(b.ring_full for b in budgets)
 
     def close(self) -> None:
         """Let go of descriptors. Everything stays pinned, attached and enforcing."""

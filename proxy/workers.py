@@ -78,12 +78,6 @@ class WorkerPool:
         self._denial = b""
         self._stopping = False
 
-    @property
-    def is_ready(self) -> bool:
-        """Every worker has the newest snapshot in force."""
-        wanted = self._snapshot.revision if self._snapshot else -1
-        return all(worker.revision == wanted for worker in self.workers)
-
     def listeners(self) -> list[tuple[int, int, int]]:
         """(worker index, address family, file descriptor) of every listening socket."""
         return [(w.index, int(family), sock.fileno()) for w in self.workers for family, sock in w.listeners]

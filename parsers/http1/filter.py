@@ -358,7 +358,7 @@ class Http1Filter:
             self._server = ServerState.TUNNEL
             return
         if self._client is ClientState.UPGRADING and len(self._owed) == 1:
-            self._end_request_after_upgrade()
+            self._end_request()  # the server stayed with HTTP: so does the client
         length = 0 if judged.is_head or head.is_bodiless else head.length
         if length == CHUNKED:
             self._server = ServerState.CHUNKS
@@ -370,11 +370,6 @@ class Http1Filter:
             self._response_left = length
         else:
             self._end_response(out)
-
-    def _end_request_after_upgrade(self) -> None:
-        """The server stayed with HTTP: so does the client."""
-        self._client = ClientState.HEAD
-        self._end_request()
 
     def _end_response(self, out: list[bytes]) -> None:
         """An answer is complete: those of ours that waited for it follow."""

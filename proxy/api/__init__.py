@@ -3,3 +3,12 @@
 `models` has the JSON shapes and `AgentView`, what the server needs from the agent; `views` derives shapes from a
 snapshot; `server` serves (aiohttp); `client` asks (standard library only).
 """
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def socket_path(state_dir: Path) -> Path:
+    """Where the agent of a state folder serves its API."""
+    return state_dir / "penstock.sock"

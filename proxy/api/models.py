@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from config.policy.resolved import Snapshot
 from proxy.flows.ring import FlowRing
-
-SOCKET_NAME: Final = "penstock.sock"
 
 Json = dict[str, Any]
 
@@ -177,10 +174,6 @@ class AgentView(Protocol):
     def config(self) -> Mapping[str, object]: ...
 
     def config_sources(self) -> Mapping[str, str]: ...
-
-
-def socket_path(state_dir: Path) -> Path:
-    return state_dir / SOCKET_NAME
 
 
 class ApiError(Exception):

@@ -11,13 +11,13 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from proxy import api
 from proxy.api.client import AgentError, Client
 from proxy.flows.jsonpb import harmless
 from proxy.flows.printers import clean
 from proxy.flows.table import render
 
 DEFAULT_STATE_DIR: Final = Path("/run/penstock")
-_SOCKET_NAME: Final = "penstock.sock"
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -50,7 +50,7 @@ def output_option(*formats: str) -> Callable[[_F], _F]:
 
 def default_socket() -> Path:
     state_dir = os.environ.get("PENSTOCK_STATE_DIR")
-    return (Path(state_dir) if state_dir else DEFAULT_STATE_DIR) / _SOCKET_NAME
+    return api.socket_path(Path(state_dir) if state_dir else DEFAULT_STATE_DIR)
 
 
 def client(socket_path: str) -> Client:

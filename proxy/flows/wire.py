@@ -62,7 +62,7 @@ class Failure(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Batch(msgspec.Struct, array_like=True, frozen=True):
-    """`counters` are deltas since the last batch, by the names of `proxy.worker.counters`."""
+    """`counters` are deltas since the last batch, by names like `requests.refused`."""
 
     worker: int
     connections: list[Connection]

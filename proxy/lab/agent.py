@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from proxy.api import socket_path
 from proxy.api.client import AgentError, Client
 from proxy.flows.jsonpb import decode_line
 from proxy.flows.model import Flow
@@ -76,7 +77,7 @@ class Agent:
 
     @property
     def socket(self) -> Path:
-        return self.state_dir / "penstock.sock"
+        return socket_path(self.state_dir)
 
     @property
     def client(self) -> Client:

@@ -54,7 +54,6 @@ class Worker:
         self.lingering: set[Upstream] = set()
         self.supervisor = Supervisor()
         self.judges: JudgeTable
-        self._options = options
         self._listeners = listeners
         self._listener_addresses = {listener.getsockname()[:2] for listener in listeners}
         self._table = ConnectionTable(connection_map)

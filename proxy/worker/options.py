@@ -10,7 +10,10 @@ from parsers.limits import Http1Limits
 
 @dataclass(frozen=True, slots=True)
 class WorkerLimits:
-    """The proxy's bounds; each is a setting of the same name."""
+    """The proxy's bounds; each is a setting of the same name.
+
+    Not `config.settings.Limits` itself: a worker that unpickled that would have to load pydantic and all settings.
+    """
 
     max_connections: int
     max_header_bytes: int

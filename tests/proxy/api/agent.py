@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from config.policy.resolved import Snapshot
+from proxy.api import socket_path
 from proxy.api.client import Client
-from proxy.api.models import AgentStatus, Component, FindingView, PolicyState, State, WorkerView, socket_path
+from proxy.api.models import AgentStatus, Component, FindingView, PolicyState, State, WorkerView
 from proxy.api.server import ApiServer
 from proxy.flows.ring import FlowRing
 from tests.proxy.flows.samples import Node, snapshot
