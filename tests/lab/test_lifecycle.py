@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
 
 import pytest
 
-from tests.lab.support import Http, Node
+from tests.lab.support import Http, Node, eventually
 
 pytestmark = pytest.mark.lab
 
@@ -32,6 +33,21 @@ def test_a_worker_that_is_killed_is_replaced(node: Node) -> None:
     assert all(worker["restarts"] == 1 for worker in workers(node))
 
 
+def connect_when_free(connection: socket.socket, address: tuple[str, int]) -> None:
+    """The client's own kernel refuses the ports (EADDRNOTAVAIL) until the last socket's FIN has been acknowledged."""
+
+    def connected() -> bool:
+        try:
+            connection.connect(address)
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+            return False
+        return True
+
+    eventually(connected)
+
+
 @pytest.mark.parametrize("ip", [4, 6])
 def test_a_source_port_is_used_again_at_once(node: Node, ip: int) -> None:
     """The proxy closed first, so its socket waits (TIME-WAIT): a new connection on the same ports must not."""
@@ -43,7 +59,7 @@ def test_a_source_port_is_used_again_at_once(node: Node, ip: int) -> None:
             connection.settimeout(10)
             connection.bind(("", port))
             port = connection.getsockname()[1]
-            connection.connect((node.address("shop/server", ip), 80))
+            connect_when_free(connection, (node.address("shop/server", ip), 80))
             http = Http(connection)
             http.send(request)
             assert http.answer().status == status
