@@ -69,7 +69,7 @@ def _raw(section: DirectionPolicy, direction: Direction) -> dict[EntryKey, Entry
 def _verdict(rule: Rule) -> EntryVerdict:
     if rule.deny:
         return EntryVerdict.DENY
-    return EntryVerdict.ALLOW if rule.http is None else EntryVerdict.REDIRECT
+    return EntryVerdict.ALLOW if rule.l7 is None else EntryVerdict.REDIRECT
 
 
 def _stronger(one: EntryValue | None, other: EntryValue) -> EntryValue:

@@ -191,6 +191,8 @@ class _Resolver:
                 return self._cidrs.select(peer)
             case Entity():
                 return self._entities[peer]
+            case _:
+                raise NotImplementedError(peer)
 
     # Rules
 
@@ -211,10 +213,10 @@ class _Resolver:
             named = tuple(spec for spec in port_rule.ports if spec.name)
             numbered = _ranges(spec for spec in port_rule.ports if not spec.name)
             if entry.direction is Direction.INGRESS and named:
-                yield _Part(Rule(origin, identities, numbered, entry.deny, port_rule.http), named)
+                yield _Part(Rule(origin, identities, numbered, entry.deny, port_rule.l7), named)
                 continue
             if numbered:
-                yield _Part(Rule(origin, identities, numbered, entry.deny, port_rule.http))
+                yield _Part(Rule(origin, identities, numbered, entry.deny, port_rule.l7))
             yield from self._egress_named(named, identities, entry, port_rule, origin)
 
     def _egress_named(
@@ -222,7 +224,7 @@ class _Resolver:
     ) -> Iterable[_Part]:
         """Named ports of peers: one rule for the peers that give the names the same numbers."""
         for ports, having in self._ports.of_peers(named, identities):
-            yield _Part(Rule(origin, having, ports, entry.deny, port_rule.http))
+            yield _Part(Rule(origin, having, ports, entry.deny, port_rule.l7))
 
     # Endpoints
 
@@ -269,7 +271,7 @@ def _finish(part: _Part, endpoint: Endpoint) -> Iterable[Rule]:
     ports = tuple(sorted({*(part.rule.ports or ()), *own}, key=_port_order))
     if ports:
         rule = part.rule
-        yield Rule(rule.origin, rule.identities, ports, rule.deny, rule.http)
+        yield Rule(rule.origin, rule.identities, ports, rule.deny, rule.l7)
 
 
 def _ranges(specs: Iterable[PortSpec]) -> tuple[PortRange, ...]:

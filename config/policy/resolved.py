@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple
 
@@ -61,6 +61,15 @@ class PortRange:
     last: int = 65535
 
 
+class L7Kind(StrEnum):
+    """What a list of L7 rules is about."""
+
+    HTTP = "http"
+    TLS = "tls"
+    DNS = "dns"
+    KAFKA = "kafka"
+
+
 @dataclass(frozen=True, slots=True)
 class HttpRule:
     """One item of `rules.http`. Empty string = not restricted. Regular expressions are RE2, full match.
@@ -75,18 +84,61 @@ class HttpRule:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsRule:
+    """One item of `rules.dns`: a name (lower case, no final dot), a glob, or either. No types: any type of query."""
+
+    name: str = ""
+    pattern: str = ""
+    query_types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaRule:
+    """One item of `rules.kafka`, roles expanded. None and the empty string: not restricted."""
+
+    api_keys: frozenset[int] | None = None
+    api_version: int | None = None
+    client_id: str = ""
+    topic: str = ""
+    role: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerName:
+    """One item of `serverNames`: a name or a glob, lower case."""
+
+    pattern: str
+
+
+L7Rule = HttpRule | DnsRule | KafkaRule | ServerName
+
+_KINDS: dict[type[L7Rule], L7Kind] = {
+    HttpRule: L7Kind.HTTP,
+    DnsRule: L7Kind.DNS,
+    KafkaRule: L7Kind.KAFKA,
+    ServerName: L7Kind.TLS,
+}
+
+
+def kind_of(rule: L7Rule) -> L7Kind:
+    return _KINDS[type(rule)]
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One policy entry × one port rule, its peers resolved to identities.
 
     `identities` None means any peer; an empty set means no peer at all. `ports` None means any port and
-    protocol. `http` None means no L7 rules; otherwise any of its items permits a request.
+    protocol. `l7` None means no L7 rules; otherwise its items, all of one kind, are alternatives. `audit`: the policy
+    is only tried out, what it denies passes and is reported.
     """
 
     origin: Origin
     identities: frozenset[int] | None
     ports: tuple[PortRange, ...] | None
     deny: bool = False
-    http: tuple[HttpRule, ...] | None = None
+    l7: tuple[L7Rule, ...] | None = None
+    audit: bool = False
 
 
 class PolicyName(NamedTuple):
@@ -99,12 +151,14 @@ class PolicyName(NamedTuple):
 class DirectionPolicy:
     """One direction of one subject. Not enforced: everything is allowed and `rules` do not matter.
 
-    `enforced_by` names the policies that govern the subject in this direction, also those without any rule.
+    `enforced_by` names the policies that govern the subject in this direction, also those without any rule. `audit`:
+    only policies that are tried out make it default deny, so what no rule allows passes and is reported.
     """
 
     enforced: bool
     rules: tuple[Rule, ...] = ()
     enforced_by: tuple[PolicyName, ...] = ()
+    audit: bool = False
 
 
 @dataclass(frozen=True, slots=True)

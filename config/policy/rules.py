@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from config.policy.resolved import Direction, HttpRule, Network
+from config.policy.resolved import Direction, L7Rule, Network
 from config.policy.selectors import Selector
 
 
@@ -39,7 +39,36 @@ class CidrBlock:
     excepts: tuple[Network, ...] = ()
 
 
-Peer = Selector | CidrBlock | Entity
+@dataclass(frozen=True, slots=True)
+class GroupPeer:
+    """The prefixes of CIDR groups: the group of that name, or all groups whose labels match."""
+
+    name: str = ""
+    selector: Selector | None = None
+    excepts: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePeer:
+    """What stands behind services: the service of that name, or all of the namespace (empty: any) that match."""
+
+    namespace: str
+    name: str = ""
+    selector: Selector | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FqdnPeer:
+    """Addresses that a DNS name was seen to have: a name (lower case, no final dot) or a glob."""
+
+    name: str = ""
+    pattern: str = ""
+
+    def __str__(self) -> str:
+        return self.name or self.pattern
+
+
+Peer = Selector | CidrBlock | Entity | GroupPeer | ServicePeer | FqdnPeer
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +83,10 @@ class PortSpec:
 
 @dataclass(frozen=True, slots=True)
 class PortRule:
-    """Ports that belong together, with the L7 rules for them; `http` None means no L7 rules."""
+    """Ports that belong together, with the L7 rules for them; `l7` None means no L7 rules."""
 
     ports: tuple[PortSpec, ...]
-    http: tuple[HttpRule, ...] | None = None
+    l7: tuple[L7Rule, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +109,7 @@ class PolicyRule:
     """One `spec`: whom it is about and what it permits.
 
     `governs` and `default_deny` are by direction: does the rule say anything there, and does it, by being there, make
-    everything else refused?
+    everything else refused? `audit`: what the rule refuses passes and is reported.
     """
 
     subject: Selector
@@ -88,6 +117,7 @@ class PolicyRule:
     governs: tuple[bool, bool]
     default_deny: tuple[bool, bool]
     log: str = ""
+    audit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +134,41 @@ class Document:
     @property
     def key(self) -> tuple[str, str, str]:
         return self.kind, self.namespace, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class CidrGroup:
+    """A CiliumCIDRGroup: prefixes with a name. `labels` are `cidrgroup:key=value`."""
+
+    name: str
+    labels: frozenset[str]
+    networks: tuple[Network, ...]
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A Kubernetes Service. Without a `selector` its backends are listed by `ServiceBackends`."""
+
+    namespace: str
+    name: str
+    labels: frozenset[str]
+    selector: Selector | None
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceBackends:
+    """Addresses behind a service, from an Endpoints or EndpointSlice object."""
+
+    namespace: str
+    service: str
+    networks: tuple[Network, ...]
+    file: str
+    line: int
+
+
+Referenced = CidrGroup | Service | ServiceBackends
+"""Objects that policies refer to and that are none themselves."""

@@ -104,7 +104,7 @@ def _visible(entry: Entry) -> Entry:
     if entry.deny or entry.port_rules is None:
         return entry
     port_rules = tuple(
-        rule if rule.http is None else PortRule(rule.ports, (*rule.http, HttpRule())) for rule in entry.port_rules
+        rule if rule.l7 is None else PortRule(rule.ports, (*rule.l7, HttpRule())) for rule in entry.port_rules
     )
     return Entry(entry.direction, entry.deny, entry.name, entry.line, entry.peers, port_rules)
 

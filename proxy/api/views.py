@@ -54,7 +54,7 @@ def status(agent: AgentStatus, snapshot: Snapshot, ring: RingStatus) -> Json:
 def redirects(snapshot: Snapshot) -> int:
     """How many (endpoint, direction) pairs send some connections to the proxy."""
     return sum(
-        any(rule.http is not None for rule in policy.direction(direction).rules)
+        any(rule.l7 is not None for rule in policy.direction(direction).rules)
         for policy in snapshot.policies.values()
         for direction in Direction
         if policy.direction(direction).enforced

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from config.policy.decide import Allowed, Denied, Http, decide
+from config.policy.decide import Allowed, Denied, Inspect, decide, http_matcher
 from config.policy.http import HttpMatcher
-from config.policy.resolved import Direction, Protocol, Snapshot
+from config.policy.resolved import Direction, L7Kind, Protocol, Snapshot
 from parsers.facts import HttpRequest
 from parsers.http1.judging import Judged, Ruling
 from proxy.datapath import ConnectionFacts
@@ -132,8 +132,12 @@ class JudgeTable:
             return ConnectionRefused(direction, 0, "the endpoint is not known any more")
         decision = decide(policy.direction(direction), peer, Protocol.TCP, port)
         match decision:
-            case Http():
-                return _Side(direction, decision.matcher, 0, known.audit)
+            case Inspect():
+                if decision.kind is not L7Kind.HTTP:
+                    return ConnectionRefused(direction, 0, f"the proxy has no parser for {decision.kind.name} yet")
+                if decision.fault:
+                    return ConnectionRefused(direction, 0, decision.fault)
+                return _Side(direction, http_matcher(decision.rules), 0, known.audit or decision.audit)
             case Allowed():
                 return _Side(direction, None, decision.origin_id, known.audit)
             case Denied():

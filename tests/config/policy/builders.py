@@ -12,7 +12,7 @@ import yaml
 from config.endpoints import EndpointsFile, parse_endpoints
 from config.findings import Finding
 from config.identity import Reserved
-from config.policy.decide import Decision, Denied, Http, decide
+from config.policy.decide import Decision, Denied, Inspect, decide, http_matcher
 from config.policy.load import LoadedFile, parse_file
 from config.policy.resolve import resolve
 from config.policy.resolved import Address, Direction, Endpoint, EndpointPolicy, Protocol, Snapshot
@@ -109,7 +109,7 @@ class World:
         return decide(self.policy(subject).direction(direction), self.identity(peer), link, int(number))
 
     def into(self, subject: str, peer: str, port: str) -> str:
-        """`allow`, `deny` or `http` for traffic from `peer` to `subject`."""
+        """`allow`, `deny` or the kind of L7 rules (`http`) for traffic from `peer` to `subject`."""
         return word(self.ask(subject, peer, port))
 
     def out(self, subject: str, peer: str, port: str) -> str:
@@ -118,8 +118,8 @@ class World:
     def http(self, subject: str, peer: str, port: str, request: str) -> bool:
         """Is `METHOD PATH` from `peer` permitted?"""
         decision = self.ask(subject, peer, port)
-        if isinstance(decision, Http):
-            return decision.matcher.judge(http_request(request)) is not None
+        if isinstance(decision, Inspect):
+            return http_matcher(decision.rules).judge(http_request(request)) is not None
         return not isinstance(decision, Denied)
 
     def enforced(self, subject: str) -> tuple[bool, bool]:
@@ -132,7 +132,9 @@ def world(*documents: str, pods: str = PODS, settings: Settings | None = None) -
 
 
 def word(decision: Decision) -> str:
-    return {"Denied": "deny", "Allowed": "allow", "Http": "http"}[type(decision).__name__]
+    if isinstance(decision, Inspect):
+        return decision.kind.value
+    return "deny" if isinstance(decision, Denied) else "allow"
 
 
 def http_request(text: str, host: str = "a.example", headers: tuple[tuple[str, str], ...] = ()) -> HttpRequest:

@@ -39,7 +39,7 @@ def translated() -> HttpMatcher:
     assert file.ok, file.findings
     port_rules = file.documents[0].rules[0].entries[0].port_rules
     assert port_rules is not None
-    return matcher(*(port_rules[0].http or ()))
+    return matcher(*(rule for rule in port_rules[0].l7 or () if isinstance(rule, HttpRule)))
 
 
 @pytest.mark.parametrize(

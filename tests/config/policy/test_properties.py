@@ -7,7 +7,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from config.policy.decide import Denied, Http, decide
+from config.policy.decide import Denied, Inspect, decide
 from config.policy.entries import EntryKey, EntryValue, EntryVerdict, policy_entries
 from config.policy.load import parse_file
 from config.policy.resolve import resolve
@@ -102,11 +102,11 @@ def test_the_kernels_rows_and_decide_agree(
     verdict = kernel_verdict(policy, identity, protocol, port)
     if isinstance(decision, Denied):
         assert verdict == "deny"
-    elif isinstance(decision, Http):
+    elif isinstance(decision, Inspect):
         assert verdict == "redirect"
     else:
         # Allowed at once, or by the proxy, when a plain rule stands beside HTTP rules.
-        matching = [r for r in rules if r.http and (r.identities is None or identity in r.identities)]
+        matching = [r for r in rules if r.l7 and (r.identities is None or identity in r.identities)]
         redirects = any(p.first <= port <= p.last and p.protocol == protocol for r in matching for p in r.ports or ())
         assert verdict == ("redirect" if enforced and redirects else "allow")
 

@@ -333,7 +333,7 @@ def test_without_default_deny_http_rules_only_watch() -> None:  # M36
     asked = world(policy(A + NOT_DENYING + f"ingress:\n{L4L7}"))
     assert asked.http("a", "foo", "80/tcp", "GET /public")
     assert asked.http("a", "foo", "80/tcp", "GET /secret")
-    watched = [rule.http for rule in asked.policy("a").ingress.rules if rule.http is not None]
+    watched = [rule.l7 for rule in asked.policy("a").ingress.rules if rule.l7 is not None]
     assert [len(http) for http in watched] == [2]
 
 

@@ -28,7 +28,7 @@ OPEN = DirectionPolicy(enforced=False)
 def rule(number: int, *ports: int, http: bool = False, identities: frozenset[int] | None = None) -> Rule:
     origin = Origin(number, "CiliumNetworkPolicy", "test", "policy", "ingress[0]")
     ranges = tuple(PortRange(Protocol.TCP, port, port) for port in ports) or None
-    return Rule(origin, identities, ranges, http=(HttpRule(method="GET"),) if http else None)
+    return Rule(origin, identities, ranges, l7=(HttpRule(method="GET"),) if http else None)
 
 
 INGRESS_OF_B = DirectionPolicy(True, (rule(1, INSPECTED, http=True), rule(2, PLAIN)))

@@ -53,7 +53,7 @@ def _enforced(*rules: Rule) -> DirectionPolicy:
 
 
 def snapshot(revision: int = 3) -> Snapshot:
-    http = Rule(ALLOW, frozenset({WEB}), (PortRange(Protocol.TCP, 8080, 8080),), http=(HttpRule("GET", "/v1/.*"),))
+    http = Rule(ALLOW, frozenset({WEB}), (PortRange(Protocol.TCP, 8080, 8080),), l7=(HttpRule("GET", "/v1/.*"),))
     host = Rule(OWN, frozenset({1}), None)
     world = Rule(DENY, frozenset({WORLD}), None, deny=True)
     open_ = DirectionPolicy(enforced=False)

@@ -33,7 +33,7 @@ def origin(number: int) -> Origin:
 
 def http(number: int, peer: int | None, path: str, method: str = "") -> Rule:
     identities = None if peer is None else frozenset({peer})
-    return Rule(origin(number), identities, (PortRange(6, 80, 80),), http=(HttpRule(method, path),))
+    return Rule(origin(number), identities, (PortRange(6, 80, 80),), l7=(HttpRule(method, path),))
 
 
 def plain(number: int, peer: int | None, *, deny: bool = False) -> Rule:
@@ -128,7 +128,7 @@ def test_connections_with_the_same_rules_share_a_judge() -> None:
 
 
 def test_headers_are_judged_each_time() -> None:
-    rule = Rule(origin(4), None, (PortRange(6, 80, 80),), http=(HttpRule(headers=(("x-token", "good"),)),))
+    rule = Rule(origin(4), None, (PortRange(6, 80, 80),), l7=(HttpRule(headers=(("x-token", "good"),)),))
     judge = table(ingress=DirectionPolicy(True, (rule,))).judge(LOCAL_PAIR, 80)
     assert isinstance(judge, HttpJudge)
     good = HttpRequest(b"GET", b"/", b"a", ((b"x-token", b"good"),))
