@@ -112,7 +112,7 @@ def test_a_broken_endpoints_file_at_start_opens_nothing(node: Node) -> None:
         with node.connection(81) as connection:
             connection.sendall(b"known already")
             assert connection.recv(64) == b"known already"
-        with node.http() as http, pytest.raises(ConnectionError):
+        with pytest.raises(ConnectionError), node.http() as http:
             http.request("GET", "/public")
     finally:
         file.write_text(good, encoding="utf-8")
