@@ -8,6 +8,7 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 _MAPPED = b"\0" * 10 + b"\xff\xff"
+_MAPPED_NETWORK = IPv6Network("::ffff:0:0/96")
 
 
 def pack_address(address: Address) -> bytes:
@@ -29,3 +30,8 @@ def unpack_network(prefix: int, data: bytes) -> Network:
     if data[:12] == _MAPPED and prefix >= 96:
         return IPv4Network((data[12:16], prefix - 96))
     return IPv6Network((data, prefix))
+
+
+def is_mapped(network: Network) -> bool:
+    """An IPv6 prefix inside ::ffff:0:0/96, where the maps hold IPv4. No packet that the programs let on lies in it."""
+    return network.version == 6 and network.subnet_of(_MAPPED_NETWORK)

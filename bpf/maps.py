@@ -6,11 +6,13 @@ because what to do then is the caller's policy.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ctypes import byref, c_uint32
+from itertools import islice
 from typing import Generic, TypeVar
 
 from bpf.errors import MapError, MapFull
@@ -19,10 +21,14 @@ from bpf.structs import PolicyKey, PolicyValue
 
 MAP_TYPE_LPM_TRIE = 11
 BPF_F_NO_PREALLOC = 1
+_OPEN_TRIES = 128  # descriptors at a time
 
 _Data = ctypes.Structure | ctypes._SimpleCData  # type: ignore[type-arg]
 K = TypeVar("K", bound=_Data)
 V = TypeVar("V", bound=_Data)
+
+
+_NO_BATCHES = (-errno.EINVAL, -errno.EOPNOTSUPP, -524)  # an old kernel; a map without them; the kernel's ENOTSUPP
 
 
 def _error(name: str, operation: str, number: int) -> MapError:
@@ -62,6 +68,27 @@ class BpfMap(Generic[K, V]):
         if result < 0:
             raise _error(self.name, "delete", -result)
         return True
+
+    def set_all(self, entries: Mapping[bytes, bytes]) -> None:
+        """Many at once: with one system call, if the kernel can. Of a map of maps each single one waits for RCU."""
+        count = c_uint32(len(entries))
+        keys, values = b"".join(entries), b"".join(entries.values())
+        result = self._library.bpf_map_update_batch(self.fd, keys, values, byref(count), None) if entries else 0
+        if result in _NO_BATCHES:
+            each = (self._library.bpf_map_update_elem(self.fd, *entry, 0) for entry in entries.items())
+            result = next((failed for failed in each if failed < 0), 0)
+        if result < 0:
+            raise _error(self.name, "update", -result)
+
+    def delete_all(self, keys: Sequence[bytes]) -> None:
+        """Many at once. Those that are not there are left out."""
+        count = c_uint32(len(keys))
+        result = self._library.bpf_map_delete_batch(self.fd, b"".join(keys), byref(count), None) if keys else 0
+        if result in (*_NO_BATCHES, -errno.ENOENT):
+            each = (self._library.bpf_map_delete_elem(self.fd, key) for key in keys)
+            result = next((failed for failed in each if failed < 0 and failed != -errno.ENOENT), 0)
+        if result < 0:
+            raise _error(self.name, "delete", -result)
 
     def delete_if_present(self, key: K) -> None:
         """For maps that answer EINVAL where there is nothing: sockmaps."""
@@ -136,8 +163,20 @@ class PolicyMaps:
         finally:
             os.close(fd)
 
-    def write(self, policy_id: int, rows: dict[bytes, bytes]) -> None:
-        """Fill a new trie, then put it in place at once. A row that does not fit leaves things as they were."""
+    def write(self, policies: Mapping[int, Mapping[bytes, bytes]]) -> None:
+        """Fill a new trie for each, then put them in place. A row that does not fit leaves its policy as it was."""
+        waiting = iter(policies.items())
+        while part := dict(islice(waiting, _OPEN_TRIES)):
+            with contextlib.ExitStack() as opened:
+                made = {}
+                for policy_id, rows in part.items():
+                    fd = self._fill(rows)
+                    opened.callback(os.close, fd)
+                    made[bytes(c_uint32(policy_id))] = bytes(c_uint32(fd))
+                self._outer.set_all(made)  # userspace writes the inner maps' descriptors
+
+    def _fill(self, rows: Mapping[bytes, bytes]) -> int:
+        """The descriptor of a new trie with these rows."""
         options = MapCreateOpts(sz=ctypes.sizeof(MapCreateOpts), map_flags=BPF_F_NO_PREALLOC)
         size = max(len(rows), self._max_entries)
         sizes = (ctypes.sizeof(PolicyKey), ctypes.sizeof(PolicyValue), size)
@@ -145,12 +184,11 @@ class PolicyMaps:
         if fd < 0:
             raise _error(self.name, "create", -fd)
         try:
-            trie = BpfMap(self.name, fd, PolicyKey, PolicyValue)
-            for key, value in rows.items():
-                trie.set(PolicyKey.from_buffer_copy(key), PolicyValue.from_buffer_copy(value))
-            self._outer.set(c_uint32(policy_id), c_uint32(fd))  # userspace writes the inner map's descriptor
-        finally:
+            BpfMap(self.name, fd, PolicyKey, PolicyValue).set_all(rows)
+        except BaseException:
             os.close(fd)
+            raise
+        return int(fd)
 
-    def delete(self, policy_id: int) -> None:
-        self._outer.delete(c_uint32(policy_id))
+    def delete(self, policy_ids: Iterable[int]) -> None:
+        self._outer.delete_all([bytes(c_uint32(number)) for number in policy_ids])

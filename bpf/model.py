@@ -36,11 +36,15 @@ _ENFORCES: Final = {
     Direction.INGRESS: EndpointFlag.ENFORCE_INGRESS,
     Direction.EGRESS: EndpointFlag.ENFORCE_EGRESS,
 }
+_TRIES: Final = {
+    Direction.INGRESS: EndpointFlag.TRY_INGRESS,
+    Direction.EGRESS: EndpointFlag.TRY_EGRESS,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the rules of both ends say. `audited`: the verdict that audit mode overruled, 0 if none."""
+    """What the rules of both ends say. `audited`: the refusal that is only reported, 0 if none."""
 
     verdict: int
     source_identity: int
@@ -48,6 +52,15 @@ class Judgement:
     direction: Direction
     rules: dict[Direction, int]
     audited: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One direction's say: the verdict, the refusal that is only reported (0 if none), the rule behind them."""
+
+    verdict: int
+    audited: int = 0
+    rule: int = 0
 
 
 @dataclass(slots=True)
@@ -83,34 +96,47 @@ def _matches(key: RowKey, identity: int, direction: Direction, protocol: int, po
 
 
 def find_row(policy: Policy, identity: int, direction: Direction, protocol: int, port: int) -> Row | None:
-    """The deciding row: strongest verdict; between equals the narrower, then the peer's own before anybody's."""
-    best: tuple[tuple[int, int, bool], Row] | None = None
-    for peer in {identity, 0}:
+    """The deciding row: strongest verdict; between equals the narrower, then the peer's own before anybody's.
+
+    Its `audited` is that of either row, the peer's own before anybody's.
+    """
+    found: list[tuple[RowKey, Row]] = []
+    for peer in dict.fromkeys((identity, 0)):
         keys = [key for key in policy if _matches(key, peer, direction, protocol, port)]
         if keys:
             key = max(keys, key=lambda candidate: candidate.prefix)
-            rank = (int(policy[key].verdict), key.prefix, peer != 0)
-            if best is None or rank > best[0]:
-                best = rank, policy[key]
-    return best[1] if best else None
+            found.append((key, policy[key]))
+    if not found:
+        return None
+    _, best = max(found, key=lambda one: (one[1].verdict, one[0].prefix))  # the first of equals
+    return best._replace(audited=next((row.audited for _, row in found if row.audited), 0))
 
 
-def judge_endpoint(
-    endpoint: LocalEndpoint, direction: Direction, peer: int, protocol: int, port: int
-) -> tuple[int, int]:
-    """(verdict, rule) of one direction of one endpoint, audit mode not considered."""
+def judge_endpoint(endpoint: LocalEndpoint, direction: Direction, peer: int, protocol: int, port: int) -> Said:
+    """Whether this direction of the endpoint refuses is up to its rows; whether it does so in earnest, to its flags."""
     if not endpoint.flags & _ENFORCES[direction]:
-        return ALLOW, 0
-    row = find_row(endpoint.policy, peer, direction, protocol, port)
-    if row is None:
-        return -DropReason.POLICY_DENIED, 0
-    if row.verdict is RowVerdict.DENY:
-        return -DropReason.POLICY_DENY, row.rule
-    if row.verdict is RowVerdict.ALLOW:
-        return ALLOW, row.rule
-    if protocol != frames.TCP:
-        return -DropReason.PROXY_REDIRECTION_NOT_SUPPORTED_FOR_PROTOCOL, row.rule
-    return TO_PROXY, row.rule
+        return Said(ALLOW)
+    row = find_row(endpoint.policy, peer, direction, protocol, port) or Row(RowVerdict.NONE, 0)
+    verdict = _verdict(row, protocol)
+    if verdict == -DropReason.POLICY_DENY or (verdict < 0 and not endpoint.flags & _TRIES[direction]):
+        in_earnest = not endpoint.flags & EndpointFlag.AUDIT
+        return Said(verdict, 0, row.rule) if in_earnest else Said(ALLOW, verdict, row.rule)
+    if row.audited:
+        return Said(max(verdict, ALLOW), -DropReason.POLICY_DENY, row.audited)
+    return Said(max(verdict, ALLOW), min(verdict, 0), row.rule)
+
+
+def _verdict(row: Row, protocol: int) -> int:
+    match row.verdict:
+        case RowVerdict.NONE:
+            return -DropReason.POLICY_DENIED
+        case RowVerdict.DENY:
+            return -DropReason.POLICY_DENY
+        case RowVerdict.ALLOW:
+            return ALLOW
+        case RowVerdict.REDIRECT:
+            is_tcp = protocol == frames.TCP
+            return TO_PROXY if is_tcp else -DropReason.PROXY_REDIRECTION_NOT_SUPPORTED_FOR_PROTOCOL
 
 
 def judge(state: DesiredState, source: Address, destination: Address, protocol: int, port: int) -> Judgement:
@@ -127,12 +153,12 @@ def judge(state: DesiredState, source: Address, destination: Address, protocol: 
     ):
         if endpoint is None or verdict < 0:
             continue
-        said, rules[direction] = judge_endpoint(endpoint, direction, peer, protocol, port)
-        if said < 0 and endpoint.flags & EndpointFlag.AUDIT:
-            if not audited:
-                audited, decided = said, direction
-        elif said < 0 or said > verdict:
-            verdict, decided = said, direction
+        said = judge_endpoint(endpoint, direction, peer, protocol, port)
+        rules[direction] = said.rule
+        if said.verdict < 0 or (not audited and (said.audited or said.verdict > verdict)):
+            decided = direction
+        audited = audited or said.audited
+        verdict = said.verdict if said.verdict < 0 else max(verdict, said.verdict)
     return Judgement(verdict, source_identity, destination_identity, decided, rules, audited)
 
 

@@ -68,8 +68,15 @@ class PolicyKey(ctypes.Structure):
 
 
 class PolicyValue(ctypes.Structure):
-    _fields_ = (("rule", c_uint32), ("verdict", c_uint8), ("prefix", c_uint8), ("pad", c_uint8 * 2))
+    _fields_ = (
+        ("rule", c_uint32),
+        ("audited", c_uint32),
+        ("verdict", c_uint8),
+        ("prefix", c_uint8),
+        ("pad", c_uint8 * 2),
+    )
     rule: int
+    audited: int
     verdict: int
     prefix: int
 
@@ -111,11 +118,13 @@ class Config(ctypes.Structure):
         ("workers", c_uint32),
         ("bounce_ifindex", c_uint32),
         ("saved_early_demux", c_uint32),
+        ("changing", c_uint32),
     )
     epoch: int
     workers: int
     bounce_ifindex: int
     saved_early_demux: int
+    changing: int
 
 
 class Settings(ctypes.Structure):

@@ -2,21 +2,26 @@
 
 Order: prefixes and new policies first, then the endpoints that refer to them, then what is gone, then the epoch, which
 makes every live flow be judged again, and only then the policies nobody refers to any more. A state that is already
-in force changes nothing, not even the epoch. What is in force is read back from the maps at the start, so an agent
-that adopts them goes on where the last one stopped, also if that was in the middle.
+in force changes nothing, not even the epoch.
+
+States are values, never changed once made: what is the same object as in the last state is known to be in force, so
+that a change costs what changed. At the start, and after a change that failed, what is in force is read back from the
+maps. A change that was broken off, be it with the agent, is marked in `config`, and its epoch is made up for.
 """
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ctypes import c_uint32
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
-from typing import Final, NamedTuple
+from ipaddress import IPv4Network
+from typing import Final, Generic, NamedTuple, TypeVar
 
-from bpf.addresses import Address, Network, pack_address, pack_network
+from bpf.addresses import Address, Network, is_mapped, pack_address, pack_network, unpack_network
 from bpf.maps import BpfMap, PolicyMaps
 from bpf.structs import Address as RawAddress
 from bpf.structs import Config, Endpoint, IpcacheKey, PolicyKey, PolicyValue, address_bytes, port_bytes
@@ -26,19 +31,28 @@ _ANY_PORT: Final = 48
 _SYS_MEMBARRIER: Final = {"x86_64": 324, "aarch64": 283}
 _MEMBARRIER_GLOBAL: Final = 1
 
+# Always there, for IPv4 addresses lie inside short IPv6 prefixes: ::/8 must not give them its identity.
+_ANY_IPV4: Final = IPv4Network("0.0.0.0/0")
+_WORLD_IPV4: Final = 9
+
 
 class RowVerdict(IntEnum):
-    """In order of strength."""
+    """In order of strength. NONE: only deny rules that are tried out cover the row."""
 
+    NONE = 0
     ALLOW = 1
     REDIRECT = 2
     DENY = 3
 
 
 class EndpointFlag(IntFlag):
+    """AUDIT: nothing is refused, only reported. TRY: that holds for the direction's default deny."""
+
     ENFORCE_INGRESS = 1
     ENFORCE_EGRESS = 2
     AUDIT = 4
+    TRY_INGRESS = 8
+    TRY_EGRESS = 16
 
 
 class RowKey(NamedTuple):
@@ -56,8 +70,11 @@ class RowKey(NamedTuple):
 
 
 class Row(NamedTuple):
+    """`audited`: the id of a deny rule that is only tried out and covers the row, 0 if there is none."""
+
     verdict: RowVerdict
     rule: int
+    audited: int = 0
 
 
 Policy = Mapping[RowKey, Row]
@@ -97,18 +114,70 @@ class Changes:
 def encode_rows(policy: Policy) -> dict[bytes, bytes]:
     """Key bytes → value bytes of the policy's trie."""
     rows = {}
+    values: dict[tuple[Row, int], bytes] = {}  # few, of many rows
     for key, row in policy.items():
+        identity, direction, protocol, port, bits = key
         # Bits beyond the prefix are zero, or the same prefix would have many spellings.
-        port = key.port >> (16 - key.port_bits) << (16 - key.port_bits) if key.protocol else 0
-        raw = PolicyKey(
-            prefix=key.prefix,
-            identity=key.identity,
-            direction=key.direction,
-            protocol=key.protocol,
-            port=port_bytes(port),
-        )
-        rows[bytes(raw)] = bytes(PolicyValue(rule=row.rule, verdict=int(row.verdict), prefix=key.prefix))
+        port = port >> (16 - bits) << (16 - bits) if protocol else 0
+        prefix = key.prefix
+        value = values.get((row, prefix))
+        if value is None:
+            raw = PolicyValue(rule=row.rule, audited=row.audited, verdict=int(row.verdict), prefix=prefix)
+            value = values[row, prefix] = bytes(raw)
+        rows[bytes(PolicyKey(prefix, identity, direction, protocol, port_bytes(port)))] = value
     return rows
+
+
+Rows = Mapping[bytes, bytes]
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class _Trie(NamedTuple):
+    """Rows of a policy that is in force: a digest of them, and how many there are."""
+
+    digest: bytes
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _InForce:
+    """What the maps hold: endpoints as they are there, policies by the number of their trie.
+
+    `state` is what it was made from; `numbers`: id of a policy object in `state` → number of its trie. Both are empty
+    if it was read back.
+    """
+
+    endpoints: Mapping[bytes, bytes]
+    interfaces: Mapping[int, int]
+    prefixes: Mapping[Network, int]
+    tries: Mapping[int, _Trie]
+    state: DesiredState = field(default_factory=DesiredState)
+    numbers: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Difference(Generic[K, V]):
+    wanted: Mapping[K, V]
+    stale: Sequence[K] = ()
+
+    def __len__(self) -> int:
+        return len(self.wanted) + len(self.stale)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """From what is in force to `after`."""
+
+    prefixes: _Difference[Network, int]
+    policies: _Difference[int, Rows]
+    endpoints: _Difference[bytes, bytes]
+    interfaces: _Difference[int, int]
+    after: _InForce
+
+    @property
+    def changes_anything(self) -> bool:
+        return any((self.prefixes, self.policies, self.endpoints, self.interfaces))
 
 
 class Tables:
@@ -120,10 +189,8 @@ class Tables:
         self._by_interface = BpfMap("endpoints_by_if", fds["endpoints_by_if"], c_uint32, c_uint32)
         self._ipcache = BpfMap("ipcache", fds["ipcache"], IpcacheKey, c_uint32)
         self._policies = PolicyMaps(fds["policy"], policy_entries)
-        self._endpoint_values = {bytes(key): bytes(value) for key, value in self._endpoints.items()}
-        self._interface_values = {key.value: value.value for key, value in self._by_interface.items()}
-        self._ipcache_values = {bytes(key): value.value for key, value in self._ipcache.items()}
-        self._policy_rows = {number: self._policies.read(number) for number in self._policies.ids()}
+        self._in_force = self._read_back()
+        self._is_certain = True
 
     def read_config(self) -> Config:
         return self.config.get(c_uint32(0)) or Config()
@@ -137,119 +204,137 @@ class Tables:
 
     def interfaces(self) -> dict[int, int]:
         """Interface index → endpoint id, as in force."""
-        return dict(self._interface_values)
+        return dict(self._in_force.interfaces)
 
     def sizes(self) -> dict[str, int]:
         """Entries in force, by map."""
+        in_force = self._in_force
         return {
-            "endpoints": len(self._endpoint_values),
-            "endpoints_by_if": len(self._interface_values),
-            "ipcache": len(self._ipcache_values),
-            "policy": len(self._policy_rows),
-            "policy rows": sum(len(rows) for rows in list(self._policy_rows.values())),
+            "endpoints": len(in_force.endpoints),
+            "endpoints_by_if": len(in_force.interfaces),
+            "ipcache": len(in_force.prefixes),
+            "policy": len(in_force.tries),
+            "policy rows": sum(trie.size for trie in in_force.tries.values()),
         }
 
     def apply(self, state: DesiredState) -> Changes:
-        """Bring the maps to this state."""
-        ipcache = self._wanted_ipcache(state)
-        ipcache_changes = self._add_prefixes(ipcache)
-        numbers, new_policies = self._place_policies(state)
-        endpoints, interfaces = self._wanted_endpoints(state, numbers)
-        endpoint_changes = self._set_endpoints(endpoints, interfaces)
-        ipcache_changes += self._remove_prefixes(ipcache)
-        unused = [number for number in self._policy_rows if number not in numbers.values()]
-        epoch = self.read_config().epoch
-        if epoch == 0 or ipcache_changes or endpoint_changes or new_policies or unused:
+        """Bring the maps to this state. If that fails half-way, the next time puts right whatever was written."""
+        if not self._is_certain:
+            self._in_force = self._read_back()
+        plan = _plan(self._in_force, state)
+        config = self.read_config()
+        epoch = config.epoch
+        if plan.changes_anything or config.changing or not epoch:
+            self._is_certain = False
+            self.update_config(changing=1)
+            self._write(plan)
             epoch = max(1, (epoch + 1) & 0xFFFFFFFF)  # 0 is never in force: programs use it for "not judged yet"
-            self.update_config(epoch=epoch)
-        if unused:
-            _wait_for_programs()
-            for number in unused:
-                self._policies.delete(number)
-                del self._policy_rows[number]
-        return Changes(ipcache_changes, new_policies + len(unused), endpoint_changes, epoch)
+            self.update_config(epoch=epoch, changing=0)
+            if plan.policies.stale:
+                _wait_for_programs()
+                self._policies.delete(plan.policies.stale)
+        self._in_force, self._is_certain = plan.after, True
+        return Changes(len(plan.prefixes), len(plan.policies), len(plan.endpoints) + len(plan.interfaces), epoch)
 
-    @staticmethod
-    def _wanted_ipcache(state: DesiredState) -> dict[bytes, int]:
-        wanted = {}
-        for network, identity in state.ipcache.items():
-            prefix, address = pack_network(network)
-            wanted[bytes(IpcacheKey(prefix=prefix, address=address_bytes(address)))] = identity
-        return wanted
+    def _read_back(self) -> _InForce:
+        rows = {number: self._policies.read(number) for number in self._policies.ids()}
+        return _InForce(
+            endpoints={bytes(key): bytes(value) for key, value in self._endpoints.items()},
+            interfaces={key.value: value.value for key, value in self._by_interface.items()},
+            prefixes={unpack_network(key.prefix, bytes(key)[4:]): value.value for key, value in self._ipcache.items()},
+            tries={number: _Trie(_digest(found), len(found)) for number, found in rows.items()},
+        )
 
-    def _add_prefixes(self, wanted: Mapping[bytes, int]) -> int:
-        changed = 0
-        for key, identity in wanted.items():
-            if self._ipcache_values.get(key) != identity:
-                self._ipcache.set(IpcacheKey.from_buffer_copy(key), c_uint32(identity))
-                self._ipcache_values[key] = identity
-                changed += 1
-        return changed
-
-    def _remove_prefixes(self, wanted: Mapping[bytes, int]) -> int:
-        stale = [key for key in self._ipcache_values if key not in wanted]
-        for key in stale:
-            self._ipcache.delete(IpcacheKey.from_buffer_copy(key))
-            del self._ipcache_values[key]
-        return len(stale)
-
-    def _place_policies(self, state: DesiredState) -> tuple[dict[int, int], int]:
-        """Policy object → number of the trie that holds its rows, written if there is none yet; how many were."""
-        by_rows = {frozenset(rows.items()): number for number, rows in self._policy_rows.items()}
-        numbers: dict[int, int] = {}
-        written = 0
-        for endpoint in state.endpoints.values():
-            if id(endpoint.policy) in numbers:
-                continue
-            rows = encode_rows(endpoint.policy)
-            content = frozenset(rows.items())
-            if content not in by_rows:
-                number = max(self._policy_rows, default=0) + 1
-                self._policies.write(number, rows)
-                self._policy_rows[number] = rows
-                by_rows[content] = number
-                written += 1
-            numbers[id(endpoint.policy)] = by_rows[content]
-        return numbers, written
-
-    @staticmethod
-    def _wanted_endpoints(state: DesiredState, numbers: Mapping[int, int]) -> tuple[dict[bytes, bytes], dict[int, int]]:
-        endpoints: dict[bytes, bytes] = {}
-        interfaces: dict[int, int] = {}
-        for address, endpoint in state.endpoints.items():
-            value = Endpoint(
-                id=endpoint.id,
-                identity=endpoint.identity,
-                policy_id=numbers[id(endpoint.policy)],
-                ifindex=endpoint.ifindex,
-                flags=int(endpoint.flags),
-            )
-            endpoints[pack_address(address)] = bytes(value)
-            if endpoint.ifindex:
-                interfaces[endpoint.ifindex] = endpoint.id
-        return endpoints, interfaces
-
-    def _set_endpoints(self, endpoints: Mapping[bytes, bytes], interfaces: Mapping[int, int]) -> int:
-        changed = 0
-        for key, value in endpoints.items():
-            if self._endpoint_values.get(key) != value:
-                self._endpoints.set(RawAddress.from_buffer_copy(key), Endpoint.from_buffer_copy(value))
-                self._endpoint_values[key] = value
-                changed += 1
-        for ifindex, number in interfaces.items():
-            if self._interface_values.get(ifindex) != number:
-                self._by_interface.set(c_uint32(ifindex), c_uint32(number))
-                self._interface_values[ifindex] = number
-                changed += 1
-        for ifindex in [index for index in self._interface_values if index not in interfaces]:
+    def _write(self, plan: _Plan) -> None:
+        prefixes = plan.prefixes.wanted.items()
+        self._ipcache.set_all({_ipcache_key(network): bytes(c_uint32(identity)) for network, identity in prefixes})
+        self._policies.write(plan.policies.wanted)
+        self._endpoints.set_all(plan.endpoints.wanted)
+        for ifindex, endpoint in plan.interfaces.wanted.items():
+            self._by_interface.set(c_uint32(ifindex), c_uint32(endpoint))
+        for ifindex in plan.interfaces.stale:
             self._by_interface.delete(c_uint32(ifindex))
-            del self._interface_values[ifindex]
-            changed += 1
-        for key in [key for key in self._endpoint_values if key not in endpoints]:
-            self._endpoints.delete(RawAddress.from_buffer_copy(key))
-            del self._endpoint_values[key]
-            changed += 1
-        return changed
+        self._endpoints.delete_all(plan.endpoints.stale)
+        self._ipcache.delete_all([_ipcache_key(network) for network in plan.prefixes.stale])
+
+
+def _plan(before: _InForce, state: DesiredState) -> _Plan:
+    prefixes = before.prefixes
+    if state.ipcache is not before.state.ipcache:
+        prefixes = {_ANY_IPV4: _WORLD_IPV4, **state.ipcache}
+    numbers, new, tries = _place_policies(before, state)
+    endpoints, interfaces = _encode_endpoints(state, numbers)
+    unused = [number for number in before.tries if number not in tries]
+    return _Plan(
+        prefixes=_prefix_difference(before.prefixes, prefixes),
+        policies=_Difference(new, unused),
+        endpoints=_difference(before.endpoints, endpoints),
+        interfaces=_difference(before.interfaces, interfaces),
+        after=_InForce(endpoints, interfaces, prefixes, tries, state, numbers),
+    )
+
+
+def _difference(before: Mapping[K, V], after: Mapping[K, V]) -> _Difference[K, V]:
+    wanted = {key: value for key, value in after.items() if before.get(key) != value}
+    return _Difference(wanted, [*set(before).difference(after)])
+
+
+def _prefix_difference(before: Mapping[Network, int], after: Mapping[Network, int]) -> _Difference[Network, int]:
+    if before is after:
+        return _Difference({})
+    found = _difference(before, after)
+    wanted = {network: identity for network, identity in found.wanted.items() if not is_mapped(network)}
+    return _Difference(wanted, [network for network in found.stale if not is_mapped(network)])
+
+
+def _place_policies(before: _InForce, state: DesiredState) -> tuple[dict[int, int], dict[int, Rows], dict[int, _Trie]]:
+    """Id of a policy object → number of the trie with its rows; rows of tries that are new; every trie in use."""
+    known = {trie.digest: number for number, trie in before.tries.items()}
+    numbers: dict[int, int] = {}
+    new: dict[int, Rows] = {}
+    tries: dict[int, _Trie] = {}
+    free = max(before.tries, default=0) + 1
+    for policy in {id(endpoint.policy): endpoint.policy for endpoint in state.endpoints.values()}.values():
+        number = before.numbers.get(id(policy))
+        if number is not None:
+            trie = before.tries[number]
+        else:
+            rows = encode_rows(policy)
+            trie = _Trie(_digest(rows), len(rows))
+            number = known.setdefault(trie.digest, free)
+            if number == free:
+                new[number] = rows
+                free += 1
+        numbers[id(policy)] = number
+        tries[number] = trie
+    return numbers, new, tries
+
+
+def _encode_endpoints(state: DesiredState, numbers: Mapping[int, int]) -> tuple[dict[bytes, bytes], dict[int, int]]:
+    endpoints: dict[bytes, bytes] = {}
+    interfaces: dict[int, int] = {}
+    for address, endpoint in state.endpoints.items():
+        value = Endpoint(
+            id=endpoint.id,
+            identity=endpoint.identity,
+            policy_id=numbers[id(endpoint.policy)],
+            ifindex=endpoint.ifindex,
+            flags=int(endpoint.flags),
+        )
+        endpoints[pack_address(address)] = bytes(value)
+        if endpoint.ifindex:
+            interfaces[endpoint.ifindex] = endpoint.id
+    return endpoints, interfaces
+
+
+def _ipcache_key(network: Network) -> bytes:
+    prefix, address = pack_network(network)
+    return bytes(IpcacheKey(prefix, address_bytes(address)))
+
+
+def _digest(rows: Rows) -> bytes:
+    """Equal for equal rows only; keys and values have fixed lengths."""
+    return hashlib.sha256(b"".join(key + rows[key] for key in sorted(rows))).digest()
 
 
 def _wait_for_programs() -> None:

@@ -1,7 +1,8 @@
 """Every code that a finding may carry. A code keeps its meaning for ever; new meanings get new numbers.
 
 YML: bytes and YAML. DOC: which objects a file holds. CNP0xx: the schema, CNP1xx: what a rule says, CNP2xx: known
-constructs that are not enforced, CNP3xx: accepted here, but worth a look. EPF: the endpoints file. SET: settings.
+constructs that are not enforced, CNP3xx: accepted here, but worth a look. EPF: the endpoints file. SEC: secrets.
+SET: settings.
 """
 
 from __future__ import annotations
@@ -44,12 +45,28 @@ DOC_EMPTIED = Code(
     "a file with policies became empty: they stay in force",
     "remove the file to remove its policies",
 )
+DOC_MORE = Code("DOC011", _I, "more findings than are told", "the first of them come first: mend these")
 
 SCHEMA_UNKNOWN = Code("CNP001", _E, "unknown field")
 SCHEMA_MISSING = Code("CNP002", _E, "required field is missing")
 SCHEMA_TYPE = Code("CNP003", _E, "wrong type")
 SCHEMA_VALUE = Code("CNP004", _E, "value not allowed")
 SCHEMA_DENY_L7 = Code("CNP005", _E, "not possible in a deny rule", "deny rules decide on peers and ports only")
+
+FQDN_BAD = Code("CNP140", _E, "not a DNS name or pattern")
+FQDN_BOTH = Code("CNP141", _E, "matchName and matchPattern in one item of toFQDNs", "use two items: they are OR-ed")
+FQDN_DIRECTION = Code("CNP142", _E, "toFQDNs is for egress")
+QUERY_TYPE_BAD = Code("CNP143", _E, "not a type of DNS query", "like A, AAAA, HTTPS or TYPE65")
+KAFKA_DIRECTION = Code("CNP144", _E, "Kafka rules are for ingress", "put them into the policy of the brokers")
+KAFKA_BAD = Code("CNP145", _E, "not possible in a Kafka rule")
+AUDIT_BAD = Code("CNP148", _E, "the annotation policy.penstock.io/audit is neither true nor false", 'write "true"')
+SERVER_NAMES_WITH_L7 = Code(
+    "CNP146", _E, "serverNames and L7 rules in one entry", "without terminating TLS nobody can read what is inside"
+)
+SERVICE_CHOICE = Code("CNP147", _E, "no service named")
+HEADER_VALUE = Code("CNP150", _E, "not the value of a header")
+HEADER_UNTOUCHABLE = Code("CNP151", _E, "that header cannot be changed", "LOG and no `mismatch` are possible")
+SECRET_NAMESPACE = Code("CNP152", _E, "the secret's namespace is missing")
 
 RULE_EMPTY_OBJECT = Code("CNP101", _E, "neither spec nor specs", "add `spec:` with the rule")
 RULE_NO_SELECTOR = Code("CNP102", _E, "no endpointSelector", "`endpointSelector: {}` selects all")
@@ -84,28 +101,63 @@ SERVER_NAME_BAD = Code("CNP130", _E, "not a server name")
 LABEL_RESERVED = Code("CNP132", _E, "that label is given by the system", "leave out io.cilium.k8s.policy.* labels")
 HOST_L7 = Code("CNP133", _E, "L7 rules in a host policy")
 NAMESPACE_BAD = Code("CNP134", _E, "not a name of an object")
+L7_CONFLICT = Code(
+    "CNP135",
+    _E,
+    "two kinds of L7 rules for the same peers and port",
+    "a connection has one parser: give the protocols ports of their own, or drop one of the rules",
+)
 
 NOT_NODE_SELECTOR = Code("CNP201", _E, "nodeSelector is not enforced", "host policies are not part of this version")
-NOT_FQDN = Code("CNP202", _E, "toFQDNs is not enforced", "use toCIDR with the addresses for now")
-NOT_SERVICES = Code("CNP203", _E, "toServices is not enforced", "select the pods behind it with toEndpoints")
-NOT_NODES = Code("CNP204", _E, "fromNodes/toNodes is not enforced", "use the entity remote-node or CIDRs")
+# Numbers not to be used again: CNP202 … 204, 206 … 208, 210, 214, 215, 217, 218.
 NOT_GROUPS = Code("CNP205", _E, "fromGroups/toGroups is not enforced", "use fromCIDRSet/toCIDRSet with the addresses")
-NOT_CIDR_GROUP = Code("CNP206", _E, "CIDR groups are not enforced", "list the prefixes with `cidr`")
-NOT_DNS = Code("CNP207", _E, "DNS rules are not enforced", "leave `rules` out to allow all names on that port")
-NOT_KAFKA = Code("CNP208", _E, "Kafka rules are not enforced", "leave `rules` out to allow the port")
 NOT_L7PROTO = Code("CNP209", _E, "l7proto is not enforced", "leave `rules` out to allow the port: no generic parsers")
-NOT_SERVER_NAMES = Code("CNP210", _E, "serverNames is not enforced", "leave it out to allow the port for all names")
 NOT_TLS = Code("CNP211", _E, "TLS is not terminated", "leave TLS out, and L7 rules of that port with it")
 NOT_LISTENER = Code("CNP212", _E, "listener is not enforced", "there is no Envoy here; use `rules.http`")
 NOT_AUTHENTICATION = Code("CNP213", _E, "authentication is not enforced", "use an mTLS mesh, or `mode: disabled`")
-NOT_HEADER_ACTION = Code(
-    "CNP214", _E, "headerMatches can only refuse", "leave `mismatch` out; headers stay as they are"
-)
-NOT_SECRET = Code("CNP215", _E, "secrets are not read", "give the `value` itself")
 NOT_PROTOCOL = Code("CNP216", _E, "only TCP, UDP, SCTP and ICMP are enforced")
-NOT_KUBERNETES = Code("CNP217", _E, "Kubernetes NetworkPolicy is not enforced", "write it as CiliumNetworkPolicy")
-NOT_GROUP_OBJECT = Code("CNP218", _E, "CiliumCIDRGroup is not enforced", "list the prefixes in the policies")
 NOT_TIERED = Code("CNP219", _E, "this kind of policy is not enforced", "write it as CiliumNetworkPolicy")
+UNSERVED_DNS = Code(
+    "CNP220",
+    _W,
+    "DNS rules are understood, but the proxy does not read DNS yet",
+    "queries to these ports are refused; leave `rules` out to allow all names there",
+)
+UNSERVED_KAFKA = Code(
+    "CNP221",
+    _W,
+    "Kafka rules are understood, but the proxy does not read Kafka yet",
+    "connections to these ports are refused; leave `rules` out to allow them",
+)
+UNSERVED_SERVER_NAMES = Code(
+    "CNP222",
+    _W,
+    "serverNames is understood, but the proxy does not read TLS yet",
+    "connections to these ports are refused; leave it out to allow all names",
+)
+UNSERVED_FQDN = Code(
+    "CNP223",
+    _W,
+    "toFQDNs is understood, but names are not learned from DNS answers yet",
+    "nothing is opened by it; use toCIDR with the addresses for now",
+)
+
+QUERY_TYPES = Code("CNP314", _W, "Cilium has no queryTypes", "there the rule is refused, or allows every type")
+KAFKA_PORTABLE = Code("CNP315", _W, "Cilium 1.20 has no Kafka rules any more", "they work up to 1.19, and here")
+FQDN_WITH_ENTITIES = Code(
+    "CNP316",
+    _W,
+    "Cilium refuses toFQDNs and toEntities in one entry",
+    "taken as either; portable: two entries",
+)
+
+GROUP_EXCEPT = Code("CNP317", _W, "Cilium does not check except beside a CIDR group", "taken as without these prefixes")
+TRIED_DIRECTION = Code(
+    "CNP318",
+    _W,
+    "rules of a direction that policyTypes does not list",
+    "Cilium applies them, Kubernetes does not: taken as Cilium does; list the direction or remove the rules",
+)
 
 EMPTY_SECTION = Code(
     "CNP301",
@@ -136,10 +188,88 @@ END_PORT_IGNORED = Code("CNP311", _W, "endPort has no effect here")
 DESCRIPTION_OUTSIDE = Code("CNP313", _W, "description outside of the rule", "move it into spec")
 EMPTY_PEERS = Code("CNP312", _W, "an empty list of peers selects nobody", "leave the key out to mean any peer")
 
+# Lint: what rules do together. `config/policy/lint/` finds these.
+SHADOWED = Code(
+    "CNP320",
+    _W,
+    "L7 rules made void by a plain rule",
+    "rules are OR-ed: where one allows the port without L7 rules every request passes; remove it or narrow its peers",
+)
+HOST_DOT = Code("CNP321", _W, "unescaped dot in host", r"`.` matches any character: write `\.`")
+PATH_DOT = Code("CNP322", _I, "unescaped dot in path", r"`.` matches any character: write `\.`")
+PATH_NEVER = Code("CNP323", _W, "path that can never match", "paths begin with / and patterns match the whole of them")
+METHOD_CASE = Code("CNP324", _W, "method in lower case", "methods are case-sensitive: write GET, or (?i)get for both")
+PATH_QUERY = Code(
+    "CNP325",
+    _I,
+    "path without the query part",
+    r"patterns match the path with its query: to allow /x?y=1, too, write /x(\?.*)?",
+)
+HTTP_ON_TLS = Code(
+    "CNP326",
+    _W,
+    "HTTP rules on a port of TLS",
+    "what is encrypted cannot be read and is refused: use the port of plain HTTP, or serverNames",
+)
+FQDN_NO_DNS = Code(
+    "CNP327",
+    _W,
+    "toFQDNs without a DNS rule",
+    "addresses are learnt from answers that pass the DNS proxy: allow port 53 to the DNS server with `rules.dns`",
+)
+FQDN_NOT_ASKED = Code(
+    "CNP328", _W, "toFQDNs names what the DNS rules refuse", "add the name to `rules.dns` of the DNS server's entry"
+)
+FQDN_NO_PORTS = Code("CNP329", _I, "toFQDNs without ports", "addresses are shared by many names: name the ports")
+FQDN_VOID = Code(
+    "CNP330",
+    _W,
+    "toFQDNs beside a rule that allows every address",
+    "rules are OR-ed: remove the wider rule, or give it other ports",
+)
+EGRESS_NO_DNS = Code(
+    "CNP331",
+    _I,
+    "default deny of egress without DNS",
+    "pods that look names up need UDP and TCP port 53 to the DNS server",
+)
+ALLOW_DENIED = Code(
+    "CNP332", _W, "an allow rule that a deny rule covers", "deny wins over every allow: remove one of them"
+)
+ENTRY_TWICE = Code("CNP333", _I, "the same rule twice", "remove one: it changes nothing")
+WORLD_CIDR = Code(
+    "CNP334",
+    _I,
+    "a CIDR of every address does not mean pods",
+    "CIDRs are about what lies outside: add toEntities: [cluster]",
+)
+EVERYBODY_DENIED = Code(
+    "CNP335",
+    _I,
+    "default deny for all pods of all namespaces",
+    "that includes kube-system: exclude it with matchExpressions, or allow what it needs",
+)
+GROUP_UNKNOWN = Code("CNP336", _W, "a CIDR group that is not there", "add the CiliumCIDRGroup, or correct its name")
+SERVICE_UNKNOWN = Code("CNP337", _W, "a service that is not there", "add the Service, or correct its name")
+SUBJECT_NOBODY = Code("CNP338", _W, "endpointSelector selects no endpoint", "compare the labels with the endpoints'")
+PEER_NOBODY = Code("CNP339", _I, "a peer selects no endpoint", "compare labels and namespace with the endpoints'")
+CIDR_OF_PODS = Code(
+    "CNP340", _I, "a CIDR with addresses of pods", "CIDRs never mean pods: select them by labels, with endpoints"
+)
+PORT_NOBODY = Code(
+    "CNP341", _W, "a named port that no endpoint has", "compare the name with the ports of the endpoints"
+)
+
 EPF_SCHEMA = Code("EPF001", _E, "not as an endpoints file should be")
 EPF_DUPLICATE = Code("EPF002", _E, "given twice")
 EPF_ADDRESS = Code("EPF003", _E, "not an IP address")
 EPF_LABEL = Code("EPF004", _E, "not a label")
+
+SECRET_UNREADABLE = Code("SEC001", _E, "a secret cannot be read", "check owner and mode of the files in secrets-dir")
+SECRET_KEYS = Code("SEC002", _E, "it is not clear which key of the secret counts", "call it value or token")
+SECRET_VALUE = Code("SEC003", _E, "the secret cannot be the value of a header")
+SECRET_MANY = Code("SEC004", _E, "too many secrets")
+SECRET_PLACE = Code("SEC005", _E, "not in the folder of a namespace", "secrets are at secrets-dir/NAMESPACE/NAME")
 
 SET_UNKNOWN = Code("SET001", _E, "unknown setting")
 SET_VALUE = Code("SET002", _E, "value not allowed")

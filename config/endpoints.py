@@ -12,7 +12,7 @@ endpoints:
   netns: /run/netns/x                                 # its network namespace; with neither: on another node
   ports: [{name: http, containerPort: 80, protocol: TCP}]
   audit: false
-nodes: [{name: node-2, addresses: [192.0.2.9]}]       # optional: other nodes (identity remote-node)
+nodes: [{name: node-2, labels: {zone: a}, addresses: [192.0.2.9]}]   # optional: other nodes (identity remote-node)
 kubeApiServer: [192.0.2.10]                           # optional
 """
 
@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from config import codes
 from config.findings import Code, Finding, ValuePath, has_errors, make_finding
 from config.identity import FIRST_POD, assign_numbers
-from config.labels import pod_labels
+from config.labels import node_labels, pod_labels
 from config.policy.resolved import Address, ContainerPort, Protocol
 from config.schema_errors import SchemaCodes, field_names, schema_findings
 from config.text import read_file
@@ -57,13 +57,22 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
+class Node:
+    """Another node. `labels` are those of its identity: `reserved:remote-node` and `node:key=value`."""
+
+    name: str
+    labels: frozenset[str]
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointsFile:
     """Everything the file says. `findings` with an error mean that nothing else is filled in."""
 
     endpoints: tuple[Workload, ...] = ()
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: MappingProxyType({}))
     cluster: str = "default"
-    remote_nodes: tuple[Address, ...] = ()
+    nodes: tuple[Node, ...] = ()
     api_servers: tuple[Address, ...] = ()
     findings: tuple[Finding, ...] = ()
 
@@ -89,6 +98,7 @@ class _Namespace(_Strict):
 
 class _Node(_Strict):
     name: str = ""
+    labels: dict[str, str] = Field(default_factory=dict)
     addresses: list[str]
 
 
@@ -158,11 +168,7 @@ class _Reader:
             self._workload(item, index, namespaces, ids[f"{item.namespace}/{item.name}"])
             for index, item in enumerate(model.endpoints)
         ]
-        nodes = [
-            address
-            for index, node in enumerate(model.nodes)
-            for address in self._addresses(node.addresses, ("nodes", index, "addresses"), f"node {node.name}")
-        ]
+        nodes = [self._node(item, index) for index, item in enumerate(model.nodes)]
         servers = self._addresses(model.kube_api_server, ("kubeApiServer",), "the API server")
         labels = {item.labels for item in workloads}
         if len(labels) > LAST_ENDPOINT - FIRST_POD:
@@ -173,7 +179,7 @@ class _Reader:
             endpoints=tuple(sorted(workloads, key=lambda item: (item.namespace, item.name))),
             namespaces=MappingProxyType(namespaces),
             cluster=model.cluster,
-            remote_nodes=tuple(nodes),
+            nodes=tuple(nodes),
             api_servers=tuple(servers),
         )
 
@@ -214,6 +220,11 @@ class _Reader:
             ports=tuple(ContainerPort(port.name, port.container_port, Protocol[port.protocol]) for port in item.ports),
             audit=item.audit,
         )
+
+    def _node(self, item: _Node, index: int) -> Node:
+        self._check_labels(item.labels, ("nodes", index, "labels"))
+        addresses = self._addresses(item.addresses, ("nodes", index, "addresses"), f"node {item.name}")
+        return Node(item.name, node_labels(item.labels), addresses)
 
     def _addresses(self, texts: list[str], path: ValuePath, owner: str) -> tuple[Address, ...]:
         found: list[Address] = []

@@ -19,6 +19,14 @@ def policy_files(folder: Path) -> list[Path]:
     return sorted(_walk(folder, frozenset(), MAX_FOLDER_DEPTH))
 
 
+def is_policy_file(path: Path, folder: Path) -> bool:
+    """Would `policy_files` name it, if it is there? For files, not for folders."""
+    if not path.is_relative_to(folder) or path.suffix not in SUFFIXES:
+        return False
+    parts = path.relative_to(folder).parts
+    return 0 < len(parts) <= MAX_FOLDER_DEPTH and not any(part.startswith(".") for part in parts) and not path.is_dir()
+
+
 def _walk(folder: Path, above: frozenset[tuple[int, int]], depth: int) -> Iterator[Path]:
     status = os.stat(folder)
     here = (status.st_dev, status.st_ino)
@@ -31,7 +39,15 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]], depth: int) -> Iterat
         if item.name.startswith("."):
             continue
         path = folder / item.name
-        if item.is_dir():
+        if _is_folder(item):
             yield from _walk(path, above | {here}, depth - 1)
         elif path.suffix in SUFFIXES:
             yield path
+
+
+def _is_folder(item: os.DirEntry[str]) -> bool:
+    """A link that leads nowhere, or in a circle, is a file that cannot be read: it must not hide all the others."""
+    try:
+        return item.is_dir()
+    except OSError:
+        return False

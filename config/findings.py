@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+MAX_TEXT = 500
+"""Characters of a message or path: a file may have keys and values of megabytes, a log must not."""
+
 PathItem = str | int
 ValuePath = tuple[PathItem, ...]
 """Where a value stands in its document: keys and indices from the top."""
@@ -68,10 +71,14 @@ def make_finding(
         column=column,
         code=code.id,
         severity=code.severity,
-        path=path_text(path),
-        message=message,
+        path=_clipped(path_text(path)),
+        message=_clipped(message),
         hint=code.hint if hint is None else hint,
     )
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
 
 
 def path_text(path: ValuePath) -> str:

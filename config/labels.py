@@ -1,7 +1,8 @@
 """Labels: `source:key=value`, as identities carry them and selectors name them.
 
-Sources that endpoints carry here: `k8s` (pod labels and what is derived from the namespace) and `reserved`; addresses
-outside carry `cidr`. In a selector `any` stands for every source, and a key without a source means `any`.
+Sources that endpoints carry here: `k8s` (pod labels and what is derived from the namespace) and `reserved`; other nodes
+carry `node`, addresses outside `cidr` and `fqdn`. In a selector `any` stands for every source, and a key without a
+source means `any`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ ANY = "any"
 K8S = "k8s"
 RESERVED = "reserved"
 CIDR = "cidr"
+NODE = "node"
+FQDN = "fqdn"
 
 POD_NAMESPACE = "io.kubernetes.pod.namespace"
 NAMESPACE_LABELS = "io.cilium.k8s.namespace.labels."
@@ -61,6 +64,11 @@ def pod_labels(
     own.update(label(K8S, NAMESPACE_LABELS + key, value) for key, value in namespace_labels.items())
     own.add(label(K8S, NAMESPACE_LABELS + NAMESPACE_NAME, namespace))
     return frozenset(own)
+
+
+def node_labels(labels: Mapping[str, str]) -> frozenset[str]:
+    """All labels that make up another node's identity."""
+    return frozenset((label(RESERVED, "remote-node"), *(label(NODE, key, value) for key, value in labels.items())))
 
 
 def cidr_key(network: Network) -> str:

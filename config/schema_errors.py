@@ -17,6 +17,9 @@ from pydantic_core import ErrorDetails
 from config.findings import Code, Finding, ValuePath, make_finding
 from config.yaml_values import Place
 
+MAX_ERRORS = 100
+"""About one document. A suggestion costs a millisecond, and a file has room for a million misspelt keys."""
+
 _TYPES = {
     "string_type": "text",
     "string_sub_type": "text",
@@ -42,9 +45,9 @@ class SchemaCodes:
 def schema_findings(
     problem: ValidationError, file: str, place: Place, chosen: SchemaCodes, names: Iterable[str]
 ) -> list[Finding]:
-    """One finding per error; `names` are the known keys, for suggestions."""
+    """One finding per error, of the first hundred; `names` are the known keys, for suggestions."""
     known = sorted(set(names))
-    return [_finding(error, file, place, chosen, known) for error in problem.errors(include_url=False)]
+    return [_finding(error, file, place, chosen, known) for error in problem.errors(include_url=False)[:MAX_ERRORS]]
 
 
 def _finding(error: ErrorDetails, file: str, place: Place, chosen: SchemaCodes, names: list[str]) -> Finding:

@@ -43,6 +43,7 @@ class Settings(_Section):
     bpf_root: Path = Field(default=Path("/sys/fs/bpf/penstock"), description="where programs and maps are pinned")
     policy_dir: Path | None = Field(default=None, description="folder of policy files")
     endpoints_file: Path | None = Field(default=None, description="which workloads there are")
+    secrets_dir: Path | None = Field(default=None, description="folder of secrets that headerMatches name")
     workers: int = Field(default=0, ge=0, le=1024, description="proxy processes; 0 = one per core")
     enable_policy: Literal["default", "always", "never"] = Field(
         default="default", description="when a direction of an endpoint is enforced"

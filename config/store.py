@@ -9,35 +9,43 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from config import codes
 from config.endpoints import EndpointsFile, parse_endpoints
-from config.files import policy_files
+from config.files import is_policy_file, policy_files
 from config.findings import Finding, has_errors, make_finding
 from config.policy.load import LoadedFile, duplicates, parse_file
 from config.policy.lockdown import Lockdown, stand_in
-from config.policy.resolve import resolve
+from config.policy.references import References, references_of
+from config.policy.resolve import Resolver
 from config.policy.resolved import Snapshot
-from config.policy.rules import Document
+from config.policy.rules import Document, Referenced
+from config.secrets import read_secrets
 from config.settings import Settings
 from config.text import read_file
+
+_SETTLED_NS = 100_000_000
+"""A file that was changed less than this before it was read may change again without its times telling."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
     """The outcome of one look at the files. `snapshot` is None when nothing that is in force changed.
 
-    `stale_files` are broken and keep their last good version; `denying_files` are broken and never had one. Until the
-    endpoints are known (`endpoints_known`) there is no snapshot at all: what an earlier agent left in the kernel must
-    not be taken away because a file is broken now.
+    `news` are the findings that the look before did not have. `stale_files` are broken and keep their last good
+    version; `denying_files` are broken and never had one. Until the endpoints are known (`endpoints_known`) there is no
+    snapshot at all: what an earlier agent left in the kernel must not be taken away because a file is broken now.
     """
 
     snapshot: Snapshot | None
     revision: int
     findings: tuple[Finding, ...] = ()
+    news: tuple[Finding, ...] = ()
     stale_files: tuple[str, ...] = ()
     denying_files: tuple[str, ...] = ()
     endpoints_known: bool = True
@@ -47,23 +55,38 @@ class Refresh:
         return not has_errors(self.findings)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _File:
-    """One policy file: what it says now, and what it said when it was last whole."""
+    """One policy file: what it says now, and what it said when it was last whole.
+
+    `mark` is what the file system says of it; the content is read again when that is another one. None: always.
+    """
 
     digest: bytes
+    mark: object
     latest: LoadedFile
-    good: LoadedFile | None = None
+    good: LoadedFile | None
+    in_force: tuple[Document, ...]
+    findings: tuple[Finding, ...]
 
     @property
     def is_stale(self) -> bool:
         return self.good is not None and self.good is not self.latest
 
     @property
-    def in_force(self) -> tuple[Document, ...]:
-        if self.good is not None:
-            return self.good.documents
-        return (*self.latest.documents, stand_in(self.latest.lockdowns, self.latest.path))
+    def objects(self) -> tuple[Referenced, ...]:
+        return (self.good or self.latest).objects
+
+
+def _file(digest: bytes, mark: object, latest: LoadedFile, good: LoadedFile | None) -> _File:
+    findings = latest.findings
+    if not latest.ok:
+        code = codes.DOC_STALE if good else codes.DOC_LOCKED
+        findings = tuple(sorted({*findings, make_finding(code, latest.path, code.title)}))
+    if good is not None:
+        return _File(digest, mark, latest, good, good.documents, findings)
+    in_force = (*latest.documents, stand_in(latest.lockdowns, latest.path))
+    return _File(digest, mark, latest, None, in_force, findings)
 
 
 class PolicyStore:
@@ -72,105 +95,179 @@ class PolicyStore:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._files: dict[Path, _File] = {}
-        self._folder_findings: list[Finding] = []
+        """In the order of their paths."""
+        self._troubled: set[Path] = set()
+        """Files that are stale or denying."""
+        self._folder_findings: tuple[Finding, ...] = ()
         self._folder_known = False
         self._endpoints = EndpointsFile()
         self._endpoints_digest: bytes | None = None
         self._endpoints_findings: tuple[Finding, ...] = ()
         self._endpoints_good = settings.endpoints_file is None
+        self._references = References()
+        self._secrets_findings: tuple[Finding, ...] = ()
+        self._resolver = Resolver(settings)
         self._resolved: object = None
         self._revision = 0
+        self._changed: dict[Path, _File | None] = {}
+        """What this look found changed: path → what the file was before."""
+        self._other_findings: tuple[Finding, ...] = ()
 
-    def refresh(self) -> Refresh:
-        """Reads what changed and resolves it. Never raises for what files contain."""
-        self._read_folder()
+    def refresh(self, only: Collection[Path] | None = None) -> Refresh:
+        """Reads what changed and resolves it. Never raises for what files contain.
+
+        `only`: nothing else changed, as far as is known. Then the folder is not listed, if these are all policy files.
+        """
+        self._changed = {}
+        if only is None or not self._read_these(only):
+            self._read_folder()
         self._read_endpoints()
         doubles = duplicates(file.good or file.latest for file in self._files.values())
         dropped = {id(document) for document, _ in doubles}
-        documents = [item for item in self._documents() if id(item) not in dropped]
+        documents = tuple(item for item in self._documents() if id(item) not in dropped)
+        self._update_references()
+        self._read_secrets()
         snapshot = self._resolve(documents)
-        stale = sorted(str(path) for path, file in self._files.items() if file.is_stale)
-        denying = sorted(str(path) for path, file in self._files.items() if not file.latest.ok and not file.good)
+        stale = [str(path) for path in sorted(self._troubled) if self._files[path].is_stale]
+        denying = [str(path) for path in sorted(self._troubled) if not self._files[path].is_stale]
         if has_errors(self._endpoints_findings) and self._endpoints_good:
             stale.append(str(self._settings.endpoints_file))
         if self._folder_findings:
             (stale if self._folder_known else denying).append(str(self._settings.policy_dir))
+        other = (
+            *self._folder_findings,
+            *(finding for _, finding in doubles),
+            *self._endpoints_findings,
+            *self._secrets_findings,
+        )
+        news = self._news(other)
+        self._other_findings = other
         return Refresh(
             snapshot=snapshot,
             revision=self._revision,
-            findings=tuple(self._findings(finding for _, finding in doubles)),
+            findings=(*other, *chain.from_iterable(file.findings for file in self._files.values())),
+            news=news,
             stale_files=tuple(stale),
             denying_files=tuple(denying),
             endpoints_known=self._endpoints_good,
         )
 
+    def documents(self) -> tuple[Document, ...]:
+        """Those in force, also where several are about one object (the first by file and line counts)."""
+        return tuple(self._documents())
+
     def _documents(self) -> Iterable[Document]:
-        for path in sorted(self._files):
-            yield from self._files[path].in_force
+        yield from chain.from_iterable(file.in_force for file in self._files.values())
         if self._folder_findings and not self._folder_known:
             yield stand_in((Lockdown(deny=True),), str(self._settings.policy_dir))
 
-    def _findings(self, doubles: Iterable[Finding]) -> Iterable[Finding]:
-        found = [*self._folder_findings, *doubles, *self._endpoints_findings]
-        for path, file in self._files.items():
-            found.extend(file.latest.findings)
-            if not file.latest.ok:
-                code = codes.DOC_STALE if file.good else codes.DOC_LOCKED
-                found.append(make_finding(code, str(path), code.title))
-        return sorted(set(found))
+    def _news(self, other: tuple[Finding, ...]) -> tuple[Finding, ...]:
+        known, now = set(self._other_findings), set(other)
+        for path, before in self._changed.items():
+            known.update(before.findings if before else ())
+            now.update(self._files[path].findings if path in self._files else ())
+        return tuple(sorted(now - known))
 
-    def _resolve(self, documents: list[Document]) -> Snapshot | None:
+    def _update_references(self) -> None:
+        before = (file for file in self._changed.values() if file is not None)
+        after = (self._files[path] for path in self._changed if path in self._files)
+        if any(file.objects for file in chain(before, after)):
+            objects = chain.from_iterable(file.objects for file in self._files.values())
+            self._references = references_of(objects, self._references.secrets)
+
+    def _read_secrets(self) -> None:
+        if self._settings.secrets_dir is None:
+            return
+        found = read_secrets(self._settings.secrets_dir)
+        self._secrets_findings = found.findings
+        if found.values != self._references.secrets:
+            self._references = replace(self._references, secrets=found.values)
+
+    def _resolve(self, documents: tuple[Document, ...]) -> Snapshot | None:
         """A new revision if anything in force is different."""
         if not self._endpoints_good:
             return None
-        content = (tuple(documents), self._endpoints)
+        content = (documents, self._endpoints, self._references)
         if content == self._resolved:
             return None
-        snapshot = resolve(documents, self._endpoints, self._settings, self._revision + 1)
+        snapshot = self._resolver.update(documents, self._endpoints, self._references, self._revision + 1)
         self._resolved, self._revision = content, self._revision + 1
         return snapshot
 
     # Policy files
 
+    def _read_these(self, paths: Collection[Path]) -> bool:
+        """False if they are not all policy files of the folder, so that more may have changed."""
+        folder = self._settings.policy_dir
+        if folder is None or not self._folder_known or self._folder_findings:
+            return False
+        policies = [path for path in paths if path != self._settings.endpoints_file and not _is_passing(path)]
+        if not all(is_policy_file(path, folder) for path in policies):
+            return False
+        for path in policies:
+            self._read_policy_file(path)
+        self._sort(policies)
+        return True
+
     def _read_folder(self) -> None:
         folder = self._settings.policy_dir
-        self._folder_findings = []
+        self._folder_findings = ()
         if folder is None:
             return
         try:
             paths = [folder] if folder.is_file() else policy_files(folder)
         except OSError as problem:
             message = f"the folder cannot be listed: {problem.strerror}"
-            self._folder_findings.append(make_finding(codes.FILE_UNREADABLE, str(folder), message))
+            self._folder_findings = (make_finding(codes.FILE_UNREADABLE, str(folder), message),)
             return
         self._folder_known = True
         for path in paths:
             self._read_policy_file(path)
         for path in set(self._files) - set(paths):
-            del self._files[path]
+            self._forget(path)
+        self._sort(paths)
+
+    def _sort(self, paths: Iterable[Path]) -> None:
+        if any(self._changed.get(path, True) is None for path in paths):
+            self._files = {path: self._files[path] for path in sorted(self._files)}
 
     def _read_policy_file(self, path: Path) -> None:
         known = self._files.get(path)
+        mark = _mark(path)
+        if known is not None and mark is not None and known.mark == mark:
+            return
         data = read_file(path)
         if isinstance(data, Finding) and not os.path.lexists(path):
             # Gone since the folder was listed.
-            self._files.pop(path, None)
+            self._forget(path)
             return
         if isinstance(data, Finding):
             unreadable = LoadedFile(str(path), findings=(data,), lockdowns=(Lockdown(deny=True),))
-            self._files[path] = _File(b"", unreadable, known.good if known else None)
+            if known is None or known.latest != unreadable:
+                self._keep(path, _file(b"", None, unreadable, known.good if known else None))
             return
         digest = hashlib.blake2b(data, digest_size=16).digest()
         if known is not None and known.digest == digest:
+            self._files[path] = replace(known, mark=mark)
             return
         latest = parse_file(data, str(path))
         before = known.good if known else None
         if before is not None and before.documents and latest.ok and not latest.summaries:
             # A writer that does not replace the file empties it first.
             emptied = make_finding(codes.DOC_EMPTIED, str(path), codes.DOC_EMPTIED.title)
-            self._files[path] = _File(digest, replace(latest, findings=(emptied,)), before)
+            self._keep(path, _file(digest, mark, replace(latest, findings=(emptied,)), before))
             return
-        self._files[path] = _File(digest, latest, latest if latest.ok else before)
+        self._keep(path, _file(digest, mark, latest, latest if latest.ok else before))
+
+    def _keep(self, path: Path, file: _File) -> None:
+        self._changed.setdefault(path, self._files.get(path))
+        self._files[path] = file
+        (self._troubled.discard if file.good is file.latest else self._troubled.add)(path)
+
+    def _forget(self, path: Path) -> None:
+        if path in self._files:
+            self._changed.setdefault(path, self._files.pop(path))
+            self._troubled.discard(path)
 
     # Endpoints file
 
@@ -191,3 +288,19 @@ class PolicyStore:
         if latest.ok:
             self._endpoints = replace(latest, findings=())
             self._endpoints_good = True
+
+
+def _is_passing(path: Path) -> bool:
+    """A hidden file, as editors write them before they rename them. Two dots are the versions of a ConfigMap."""
+    return path.name.startswith(".") and not path.name.startswith("..") and not path.is_dir()
+
+
+def _mark(path: Path) -> object:
+    """Changes whenever the file does; None if that cannot be relied on."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    if time.time_ns() - status.st_ctime_ns < _SETTLED_NS:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

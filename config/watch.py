@@ -30,8 +30,17 @@ COMPARE_S = 1.0
 _Folder = tuple[int, int]
 
 
-async def changes(paths: Iterable[Path], rescan_interval_s: float) -> AsyncIterator[None]:
-    """Yields after each burst of changes below `paths`, and at least every `rescan_interval_s`. Ends when cancelled."""
+CONFIRM_S = 1.0
+"""So long after a burst that named files, everything is looked at, because events may have been lost."""
+
+Burst = frozenset[Path]
+
+
+async def changes(paths: Iterable[Path], rescan_interval_s: float) -> AsyncIterator[Burst | None]:
+    """Yields after each burst of changes below `paths`, and at least every `rescan_interval_s`. Ends when cancelled.
+
+    A burst is what changed as far as events tell; None says that everything is to be looked at.
+    """
     wanted = list(paths)
     loop = asyncio.get_running_loop()
     due = loop.time() + rescan_interval_s
@@ -40,9 +49,12 @@ async def changes(paths: Iterable[Path], rescan_interval_s: float) -> AsyncItera
         async with aclosing(_wakes(sorted(watched), min(COMPARE_S, rescan_interval_s))) as wakes:
             async for happened in wakes:
                 replaced = _folders(wanted) != watched
-                if happened or replaced or loop.time() >= due:
+                if replaced or loop.time() >= due:
                     due = loop.time() + rescan_interval_s
                     yield None
+                elif happened:
+                    due = min(due, loop.time() + CONFIRM_S)
+                    yield happened
                 if replaced:
                     break
 
@@ -60,8 +72,8 @@ def _folders(paths: Iterable[Path]) -> dict[Path, _Folder]:
     return found
 
 
-async def _wakes(folders: list[Path], pause_s: float) -> AsyncGenerator[bool, None]:
-    """True for a burst of events, False after `pause_s` without any."""
+async def _wakes(folders: list[Path], pause_s: float) -> AsyncGenerator[Burst, None]:
+    """The files of a burst of events; none after `pause_s` without any."""
     if folders:
         watcher = awatch(
             *folders,
@@ -75,10 +87,10 @@ async def _wakes(folders: list[Path], pause_s: float) -> AsyncGenerator[bool, No
         try:
             async with aclosing(watcher):
                 async for events in watcher:
-                    yield bool(events)
+                    yield frozenset(Path(path) for _, path in events)
         except (OSError, RuntimeError) as problem:  # the library's own error is a RuntimeError
             # No watches left, or a folder went away meanwhile: rescans find changes all the same.
             log.warning("policy files are not watched but looked at regularly: %s", problem)
     while True:
         await asyncio.sleep(pause_s)
-        yield False
+        yield frozenset()

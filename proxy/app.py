@@ -16,13 +16,15 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
+from pathlib import Path
 
 import uvloop
 
 from config.findings import Severity
 from config.policy.resolved import Snapshot
+from config.policy.rules import Document
 from config.settings import Limits, Settings
 from config.store import PolicyStore, Refresh
 from config.watch import changes
@@ -66,6 +68,7 @@ class Agent:
         self._refresh: Refresh | None = None
         self._wanted = Snapshot(0)
         self._in_force = Snapshot(0)
+        self._documents: tuple[Document, ...] = ()
         self._datapath: Datapath | None = None
         self._datapath_error = ""
         self._pool: WorkerPool | None = None
@@ -125,23 +128,24 @@ class Agent:
     def _denial(self) -> bytes:
         return self._settings.http_403_msg.encode()
 
-    async def reload(self) -> None:
-        """Read policies and endpoints again and put what changed in force, workers first."""
+    async def reload(self, only: Collection[Path] | None = None) -> None:
+        """Read policies and endpoints again and put what changed in force, workers first.
+
+        `only`: nothing but these files changed, as far as is known.
+        """
         async with self._changing:
-            if not await self._read_policy():
+            if not await self._read_policy(only):
                 return
             assert self._pool is not None
-            await self._pool.apply(self._wanted, self._denial)
+            await self._pool.apply(self._wanted)
             await self._sync()
             log.info("revision %d in force", self._in_force.revision)
 
-    async def _read_policy(self) -> bool:
+    async def _read_policy(self, only: Collection[Path] | None = None) -> bool:
         """True if there is a new snapshot."""
-        refresh = await asyncio.to_thread(self._store.refresh)
-        known = set(self._refresh.findings) if self._refresh else set()
-        for finding in refresh.findings:
-            if finding not in known:
-                log.log(_LEVELS[finding.severity], "%s", finding)
+        refresh = await asyncio.to_thread(self._store.refresh, only)
+        for finding in refresh.news:
+            log.log(_LEVELS[finding.severity], "%s", finding)
         self._refresh = refresh
         if refresh.snapshot is None:
             return False
@@ -150,9 +154,11 @@ class Agent:
         return True
 
     async def _watch(self) -> None:
-        paths = [path for path in (self._settings.policy_dir, self._settings.endpoints_file) if path is not None]
-        async for _ in changes(paths, self._settings.rescan_interval_s):
-            await self.reload()
+        settings = self._settings
+        wanted = (settings.policy_dir, settings.endpoints_file, settings.secrets_dir)
+        paths = [path for path in wanted if path is not None]
+        async for burst in changes(paths, self._settings.rescan_interval_s):
+            await self.reload(burst)
 
     # -- datapath --------------------------------------------------------------------------------------------------
 
@@ -171,7 +177,7 @@ class Agent:
             log.error("the kernel did not take revision %d: %s", wanted.revision, error)
             return
         self._datapath_error = ""
-        self._in_force = wanted
+        self._in_force, self._documents = wanted, self._store.documents()
         for endpoint, why in report.pending.items():
             known = wanted.endpoints[endpoint]
             log.warning("endpoint %s/%s is not attached: %s", known.namespace, known.name, why)
@@ -202,6 +208,9 @@ class Agent:
 
     def snapshot(self) -> Snapshot:
         return self._in_force
+
+    def documents(self) -> tuple[Document, ...]:
+        return self._documents
 
     def config(self) -> Mapping[str, object]:
         return self._settings.model_dump(mode="json")

@@ -68,6 +68,7 @@ _HOST_IDENTITY: Final = 1
 _MAX_WORKERS: Final = 128
 _REASONS: Final = 256
 _VERDICTS: Final = {
+    EntryVerdict.NONE: RowVerdict.NONE,
     EntryVerdict.ALLOW: RowVerdict.ALLOW,
     EntryVerdict.REDIRECT: RowVerdict.REDIRECT,
     EntryVerdict.DENY: RowVerdict.DENY,
@@ -111,10 +112,62 @@ class DatapathStatus:
 
 @dataclass(frozen=True, slots=True)
 class _Placement:
-    """Where local endpoints are attached: endpoint id → interface index, or why there is none."""
+    """Where local endpoints are attached: endpoint id → interface index, or why there is none. `asked`: by what."""
 
+    asked: Mapping[int, tuple[str, str]]
     found: Mapping[int, int]
     missing: Mapping[int, str]
+    hosts: frozenset[Address]  # the node's own addresses
+
+
+class StateBuilder:
+    """The tables of one snapshot after the other, at the cost of what changed.
+
+    Pieces of a snapshot that are the same objects as in the last one become the same objects in the tables' state, too,
+    and `Tables` knows by that what is in force already.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[int, tuple[EndpointPolicy | None, Policy]] = {}  # by id, with what keeps the id taken
+        self._prefixes: Mapping[Network, int] | None = None
+        self._hosts: frozenset[Address] = frozenset()
+        self._ipcache: Mapping[Network, int] = {}
+
+    def build(
+        self, snapshot: Snapshot, interfaces: Mapping[int, int], host_addresses: Iterable[Address]
+    ) -> DesiredState:
+        """`interfaces`: endpoint id → interface index, as far as found."""
+        rows: dict[int, tuple[EndpointPolicy | None, Policy]] = {}
+        endpoints: dict[Address, LocalEndpoint] = {}
+        for endpoint in snapshot.endpoints.values():
+            if not endpoint.is_local:
+                continue
+            policy = snapshot.policies.get(endpoint.id)
+            key = id(policy)
+            if key not in rows:
+                rows[key] = self._rows.get(key) or (policy, _rows(policy) if policy is not None else {})
+            local = LocalEndpoint(
+                id=endpoint.id,
+                identity=endpoint.identity,
+                flags=_flags(endpoint, policy),
+                ifindex=interfaces.get(endpoint.id, 0),
+                policy=rows[key][1],
+            )
+            endpoints.update(dict.fromkeys(endpoint.addresses, local))
+        self._rows = rows
+        return DesiredState(endpoints, self._with_hosts(snapshot.ipcache, frozenset(host_addresses)))
+
+    def _with_hosts(self, prefixes: Mapping[Network, int], hosts: frozenset[Address]) -> Mapping[Network, int]:
+        if prefixes is not self._prefixes or hosts != self._hosts:
+            # The node's own addresses are the host, whatever prefix of a rule covers them.
+            self._ipcache = {**prefixes, **{ip_network(address): _HOST_IDENTITY for address in hosts}}
+            self._prefixes, self._hosts = prefixes, hosts
+        return self._ipcache
+
+
+def desired_state(snapshot: Snapshot, interfaces: Mapping[int, int], host_addresses: Iterable[Address]) -> DesiredState:
+    """The tables of one snapshot."""
+    return StateBuilder().build(snapshot, interfaces, host_addresses)
 
 
 @dataclass(slots=True)
@@ -126,10 +179,11 @@ class Datapath:
     _loaded: loader.LoadedObject
     _tables: Tables
     _listener_lookup: int
+    _states: StateBuilder = field(default_factory=StateBuilder)
     _attached: dict[int, int] = field(default_factory=dict)
+    _placement: _Placement | None = None  # in force; None while that is not sure
     _pending: Mapping[int, str] = field(default_factory=dict)
     _fingerprint: tuple[object, ...] = ()
-    _hosts: set[Address] = field(default_factory=set)
     _revision: int = 0
     _changing: threading.Lock = field(default_factory=threading.Lock)
 
@@ -156,38 +210,47 @@ class Datapath:
     def sync(self, snapshot: Snapshot) -> SyncReport:
         """Make the snapshot the kernel's truth. Safe to repeat, also after it failed half-way."""
         with self._changing:
-            return with_netlink(lambda ip: self._sync(ip, snapshot))
+            now = fingerprint()
+            placement = self._placement
+            if placement is None or now != self._fingerprint or _asked(snapshot) != placement.asked:
+                return with_netlink(lambda ip: self._sync(ip, snapshot, now))
+            # Nothing is to be found, attached or detached: no need to ask netlink.
+            return SyncReport(snapshot.revision, self._apply(snapshot, placement), (), (), {})
 
     def interfaces_changed(self, snapshot: Snapshot) -> bool:
         """Whether syncing the snapshot again would find other interfaces or node addresses than the last sync did.
 
         Meant to be asked often: while nothing changes in the namespace it costs no netlink dump.
         """
-        now = fingerprint()
-        if now == self._fingerprint:
+        with self._changing:
+            now = fingerprint()
+            if now == self._fingerprint:
+                return False
+            placement = with_netlink(lambda ip: _place(ip, snapshot))
+            in_force = {endpoint: ifindex for ifindex, endpoint in self._tables.interfaces().items()}
+            known = self._placement
+            if known is None or placement.found != in_force or placement.hosts != known.hosts:
+                return True
+            self._fingerprint = now
             return False
 
-        def differs(ip: Netlink) -> bool:
-            found = _place(LinkTable(ip), snapshot).found
-            in_force = {endpoint: ifindex for ifindex, endpoint in self._tables.interfaces().items()}
-            return found != in_force or node.host_addresses(ip) != self._hosts
-
-        if with_netlink(differs):
-            return True
-        self._fingerprint = now
-        return False
-
-    def _sync(self, ip: Netlink, snapshot: Snapshot) -> SyncReport:
-        placement = _place(LinkTable(ip), snapshot)
-        hosts = node.host_addresses(ip)
-        state = desired_state(snapshot, placement.found, hosts)
+    def _sync(self, ip: Netlink, snapshot: Snapshot, now: tuple[object, ...]) -> SyncReport:
+        """`now`: the fingerprint from before anything was looked at."""
+        self._placement, self._fingerprint = None, ()
+        placement = _place(ip, snapshot)
         # What is no longer listed is detached before its entries go: else it would be cut off, not let go.
         detached = self._detach_others(ip, set(placement.found.values()))
-        changes = self._tables.apply(state)
+        changes = self._apply(snapshot, placement)
         attached = self._attach(ip, placement.found, snapshot)
-        self._pending, self._hosts, self._fingerprint = placement.missing, hosts, ()
-        self._revision = snapshot.revision
+        self._placement, self._pending = placement, placement.missing
+        if not placement.missing:  # else whatever is missing may come without a change of the fingerprint
+            self._fingerprint = now
         return SyncReport(snapshot.revision, changes, attached, detached, placement.missing)
+
+    def _apply(self, snapshot: Snapshot, placement: _Placement) -> Changes:
+        changes = self._tables.apply(self._states.build(snapshot, placement.found, placement.hosts))
+        self._revision = snapshot.revision
+        return changes
 
     def _attach(self, ip: Netlink, found: Mapping[int, int], snapshot: Snapshot) -> tuple[str, ...]:
         names = []
@@ -277,7 +340,8 @@ def _prepare_node(tables: Tables, from_bounce: int) -> None:
     with_netlink(prepare)
 
 
-def _place(links: LinkTable, snapshot: Snapshot) -> _Placement:
+def _place(ip: Netlink, snapshot: Snapshot) -> _Placement:
+    links = LinkTable(ip)
     found: dict[int, int] = {}
     missing: dict[int, str] = {}
     taken: dict[int, int] = {}
@@ -292,7 +356,12 @@ def _place(links: LinkTable, snapshot: Snapshot) -> _Placement:
         else:
             found[endpoint.id] = ifindex
             taken[ifindex] = endpoint.id
-    return _Placement(found, missing)
+    return _Placement(_asked(snapshot), found, missing, frozenset(node.host_addresses(ip)))
+
+
+def _asked(snapshot: Snapshot) -> dict[int, tuple[str, str]]:
+    """Endpoint id → what its interface is found by, of local endpoints."""
+    return {one.id: (one.interface, one.netns) for one in snapshot.endpoints.values() if one.is_local}
 
 
 def _find_interface(links: LinkTable, endpoint: Endpoint) -> int | str:
@@ -302,47 +371,24 @@ def _find_interface(links: LinkTable, endpoint: Endpoint) -> int | str:
     return links.by_namespace(endpoint.netns)
 
 
-def desired_state(snapshot: Snapshot, interfaces: Mapping[int, int], host_addresses: Iterable[Address]) -> DesiredState:
-    """The tables of a snapshot. `interfaces`: endpoint id → interface index, as far as found."""
-    rows: dict[int, Policy] = {}
-    endpoints: dict[Address, LocalEndpoint] = {}
-    for endpoint in snapshot.endpoints.values():
-        if not endpoint.is_local:
-            continue
-        policy = snapshot.policies.get(endpoint.id)
-        if id(policy) not in rows:
-            rows[id(policy)] = _rows(policy) if policy is not None else {}
-        local = LocalEndpoint(
-            id=endpoint.id,
-            identity=endpoint.identity,
-            flags=_flags(endpoint, policy),
-            ifindex=interfaces.get(endpoint.id, 0),
-            policy=rows[id(policy)],
-        )
-        endpoints.update(dict.fromkeys(endpoint.addresses, local))
-    ipcache: dict[Network, int] = dict(snapshot.ipcache)
-    # The node's own addresses are the host, whatever prefix of a rule covers them.
-    ipcache.update({ip_network(address): _HOST_IDENTITY for address in host_addresses})
-    return DesiredState(endpoints, ipcache)
-
-
 def _flags(endpoint: Endpoint, policy: EndpointPolicy | None) -> EndpointFlag:
     flags = EndpointFlag.AUDIT if endpoint.audit else EndpointFlag(0)
-    # An endpoint without a policy has none yet: closed, with no rows.
-    if policy is None or policy.ingress.enforced:
-        flags |= EndpointFlag.ENFORCE_INGRESS
-    if policy is None or policy.egress.enforced:
-        flags |= EndpointFlag.ENFORCE_EGRESS
+    if policy is None:
+        # An endpoint without a policy has none yet: closed, with no rows.
+        return flags | EndpointFlag.ENFORCE_INGRESS | EndpointFlag.ENFORCE_EGRESS
+    for section, enforced, tried in (
+        (policy.ingress, EndpointFlag.ENFORCE_INGRESS, EndpointFlag.TRY_INGRESS),
+        (policy.egress, EndpointFlag.ENFORCE_EGRESS, EndpointFlag.TRY_EGRESS),
+    ):
+        if section.enforced:
+            flags |= enforced | tried if section.audit else enforced
     return flags
 
 
 def _rows(policy: EndpointPolicy) -> Policy:
-    return {
-        RowKey(key.identity, int(key.direction), int(key.protocol), key.port, key.prefix_bits): Row(
-            _VERDICTS[value.verdict], value.rule_id
-        )
-        for key, value in policy_entries(policy).items()
-    }
+    entries = policy_entries(policy)
+    rows = {value: Row(_VERDICTS[value.verdict], value.rule_id, value.audited) for value in set(entries.values())}
+    return {RowKey._make(key): rows[value] for key, value in entries.items()}
 
 
 def _read_metrics(metrics: PerCpuArray[Metric]) -> tuple[tuple[int, int], tuple[DropCount, ...]]:

@@ -20,7 +20,8 @@ from config.policy.resolved import Snapshot
 from proxy.flows import wire
 from proxy.supervise import Supervisor
 from proxy.worker.control import Deframer, Kind, frame
-from proxy.worker.options import WorkerLimits, WorkerOptions, WorkerUpdate
+from proxy.worker.options import WorkerLimits, WorkerOptions
+from proxy.worker.updates import WorkerChange, WorkerUpdate, change_between, for_workers
 from proxy.worker.upstream import transparent_socket
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def open_listeners() -> list[tuple[socket.AddressFamily, socket.socket]]:
 
 @dataclass(slots=True)
 class WorkerProcess:
-    """One worker slot. `revision` is what its process has in force, 0 while it is not ready."""
+    """One worker slot. `told` is what its process was sent, `revision` what it has in force (0: not ready)."""
 
     index: int
     listeners: list[tuple[socket.AddressFamily, socket.socket]]
@@ -53,6 +54,7 @@ class WorkerProcess:
     pid: int = 0
     restarts: int = 0
     channel: _Channel | None = None
+    told: Snapshot | None = None
     applied: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -84,19 +86,25 @@ class WorkerPool:
 
     async def start(self, snapshot: Snapshot, denial: bytes) -> None:
         """Start all processes and wait until each has put the snapshot in force."""
-        self._snapshot, self._denial = snapshot, denial
+        self._snapshot, self._denial = for_workers(snapshot), denial
         for worker in self.workers:
             self._supervisor.start(f"worker {worker.index}", self._keep_running(worker))
         for worker in self.workers:
             await worker.applied.wait()
 
-    async def apply(self, snapshot: Snapshot, denial: bytes, timeout_s: float = 30.0) -> None:
+    async def apply(self, snapshot: Snapshot, timeout_s: float = 30.0) -> None:
         """Send a snapshot to all workers and wait until it is in force everywhere (or a worker is late: logged)."""
-        self._snapshot, self._denial = snapshot, denial
+        before, self._snapshot = self._snapshot, for_workers(snapshot)
+        change = None
         for worker in self.workers:
             worker.applied.clear()
-            if worker.channel is not None:
-                worker.channel.send(self._update(worker))
+            if worker.channel is None or worker.told is None:
+                continue
+            assert worker.told is before
+            if change is None:
+                change = _message(Kind.CHANGE, change_between(worker.told, self._snapshot))
+            worker.channel.send(change)
+            worker.told = self._snapshot
         try:
             async with asyncio.timeout(timeout_s):
                 for worker in self.workers:
@@ -108,7 +116,7 @@ class WorkerPool:
     def _update(self, worker: WorkerProcess) -> bytes:
         assert self._snapshot is not None
         update = WorkerUpdate(WorkerOptions(worker.index, self._limits), self._snapshot, self._denial)
-        return frame(Kind.SNAPSHOT, pickle.dumps(update, protocol=pickle.HIGHEST_PROTOCOL))
+        return _message(Kind.SNAPSHOT, update)
 
     async def _keep_running(self, worker: WorkerProcess) -> None:
         failures = 0
@@ -146,9 +154,11 @@ class WorkerPool:
         worker.channel = channel
         try:
             channel.send(self._update(worker))
+            worker.told = self._snapshot
             await process.wait()
         finally:
             worker.channel = None
+            worker.told = None
             worker.revision = 0
             worker.pid = 0
             channel.close()
@@ -174,6 +184,10 @@ class WorkerPool:
         for worker in self.workers:
             for _, sock in worker.listeners:
                 sock.close()
+
+
+def _message(kind: Kind, content: WorkerUpdate | WorkerChange) -> bytes:
+    return frame(kind, pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL))
 
 
 class _Channel(asyncio.Protocol):

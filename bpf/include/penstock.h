@@ -32,7 +32,9 @@ struct reopening {
 enum endpoint_flag {
 	ENDPOINT_ENFORCE_INGRESS = 1,
 	ENDPOINT_ENFORCE_EGRESS = 2,
-	ENDPOINT_AUDIT = 4,
+	ENDPOINT_AUDIT = 4, /* nothing is refused, only reported */
+	ENDPOINT_TRY_INGRESS = 8, /* its default deny is only tried out: reported, not enforced */
+	ENDPOINT_TRY_EGRESS = 16,
 };
 
 struct endpoint {
@@ -64,6 +66,7 @@ enum direction {
 };
 
 enum policy_verdict {
+	POLICY_NONE = 0, /* only deny rules that are tried out */
 	POLICY_ALLOW = 1,
 	POLICY_REDIRECT = 2,
 	POLICY_DENY = 3,
@@ -71,6 +74,7 @@ enum policy_verdict {
 
 struct policy_value {
 	__u32 rule;
+	__u32 audited; /* a deny rule that is only tried out and covers this entry; 0 = none */
 	__u8 verdict; /* the strongest of all entries that cover this one */
 	__u8 prefix; /* its own key's, to tell which of two matches is the narrower */
 	__u8 pad[2];
@@ -116,6 +120,7 @@ struct config {
 	__u32 workers;
 	__u32 bounce_ifindex;
 	__u32 saved_early_demux; /* for userspace: the value found before ours, plus one; 0 = not touched */
+	__u32 changing; /* for userspace: the tables are being written, the epoch of that is still to come */
 };
 
 /* Fixed when the programs are loaded. */

@@ -19,17 +19,18 @@ struct judgement {
 	__u32 source_identity;
 	__u32 destination_identity;
 	__u32 rule[2]; /* by direction */
-	__s32 audited; /* what would have been the verdict, were an endpoint not in audit mode; else 0 */
+	__s32 audited; /* the refusal that is only reported: of an endpoint in audit mode, of rules tried out; else 0 */
 	__u32 redirects; /* CONNECTION_* */
 	__u8 direction; /* that decided */
 	__u8 pad[3];
 };
 
-/* One direction of one endpoint. Order of decision: deny > redirect > allow, whichever of the two entries says it;
- * between equals the narrower one names the rule, and the peer's own before the one for anybody.
+/* One direction of one endpoint. Order of decision: deny > redirect > allow > none, whichever of the two entries says
+ * it; between equals the narrower one names the rule, and the peer's own before the one for anybody. `audited` is the
+ * deny rule that is only tried out, if one of the two entries names one.
  */
 static __always_inline int judge_side(const struct endpoint *endpoint, __u8 direction, __u32 peer, __u8 protocol,
-				      __be16 port, __u32 *rule)
+				      __be16 port, __u32 *rule, __u32 *audited)
 {
 	struct policy_key key = {
 		.prefix = 64, .identity = peer, .direction = direction, .protocol = protocol, .port = port
@@ -39,6 +40,7 @@ static __always_inline int judge_side(const struct endpoint *endpoint, __u8 dire
 	void *trie;
 
 	*rule = 0;
+	*audited = 0;
 	trie = bpf_map_lookup_elem(&policy, &policy_id);
 	if (!trie)
 		return -DROP_POLICY;
@@ -51,7 +53,10 @@ static __always_inline int judge_side(const struct endpoint *endpoint, __u8 dire
 	if (!value)
 		return -DROP_POLICY;
 	*rule = value->rule;
+	*audited = own && own->audited ? own->audited : any ? any->audited : 0;
 	switch (value->verdict) {
+	case POLICY_NONE:
+		return -DROP_POLICY;
 	case POLICY_ALLOW:
 		return ALLOW;
 	case POLICY_REDIRECT:
@@ -65,26 +70,36 @@ static __always_inline int judge_side(const struct endpoint *endpoint, __u8 dire
 static __always_inline void judge_direction(const struct endpoint *endpoint, __u8 direction, __u32 peer, __u8 protocol,
 					    __be16 port, struct judgement *out)
 {
-	__u32 rule = 0;
-	int verdict;
+	__u32 flags = endpoint->flags, rule = 0, tried = 0;
+	int verdict, audited = 0;
 
-	if (!(endpoint->flags & (direction == EGRESS ? ENDPOINT_ENFORCE_EGRESS : ENDPOINT_ENFORCE_INGRESS)))
+	if (!(flags & (direction == EGRESS ? ENDPOINT_ENFORCE_EGRESS : ENDPOINT_ENFORCE_INGRESS)))
 		return;
-	verdict = judge_side(endpoint, direction, peer, protocol, port, &rule);
-	out->rule[direction] = rule;
-	if (verdict < 0 && endpoint->flags & ENDPOINT_AUDIT) {
-		if (!out->audited) {
-			out->audited = verdict;
-			out->direction = direction;
-		}
-		return;
+	verdict = judge_side(endpoint, direction, peer, protocol, port, &rule, &tried);
+	/* Of a direction that is only tried out nothing but a real deny rule refuses. */
+	if (verdict < 0 && verdict != -DROP_POLICY_DENY &&
+	    flags & (direction == EGRESS ? ENDPOINT_TRY_EGRESS : ENDPOINT_TRY_INGRESS)) {
+		audited = verdict;
+		verdict = ALLOW;
 	}
+	if (verdict >= 0 && tried) {
+		audited = -DROP_POLICY_DENY;
+		rule = tried;
+	}
+	if (verdict < 0 && flags & ENDPOINT_AUDIT) {
+		audited = verdict;
+		verdict = ALLOW;
+	}
+	out->rule[direction] = rule;
 	if (verdict > 0)
 		out->redirects |= direction == EGRESS ? CONNECTION_EGRESS : CONNECTION_INGRESS;
-	if (verdict < 0 || verdict > out->verdict) {
-		out->verdict = verdict;
+	/* What is told of a packet is its refusal, then the first that is only reported, then who wants the proxy. */
+	if (verdict < 0 || (!out->audited && (audited || verdict > out->verdict)))
 		out->direction = direction;
-	}
+	if (!out->audited)
+		out->audited = audited;
+	if (verdict < 0 || verdict > out->verdict)
+		out->verdict = verdict;
 }
 
 /* `tuple` as the initiator sent it, with the policy's port for destination port. */

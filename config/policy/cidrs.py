@@ -1,74 +1,122 @@
-"""Identities of prefixes: every prefix that a rule names has its own, and rules select all prefixes inside theirs.
+"""Identities of what lies outside the cluster: every prefix that a rule names, and addresses with known DNS names.
 
 A packet has the identity of the longest prefix that covers its address. So a rule for 10.0.0.0/8 must select the
-identity of 10.1.0.0/16, too, if another rule brought it about; an `except` is a prefix whose identity is left out.
+identity of 10.1.0.0/16, too, if another rule brought it about; an `except` is a prefix whose identity is left out. An
+address with names has an identity of its own, which belongs to every prefix that the address lies in.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping
 
-from config.identity import Reserved, assign_cidrs
+from config.identity import FIRST_CIDR, LAST_CIDR, Numbering, Reserved
+from config.policy.names import NameTable
 from config.policy.resolved import Network
-from config.policy.rules import CidrBlock, Document
+from config.policy.rules import CidrBlock
 
-_Ids = frozenset[int]
-
-
-def prefixes_of(documents: Iterable[Document]) -> set[Network]:
-    """Every prefix that the documents name, exceptions included. The whole of a family is `world`, not a prefix."""
-    found: set[Network] = set()
-    for document in documents:
-        for rule in document.rules:
-            for entry in rule.entries:
-                for peer in entry.peers or ():
-                    if isinstance(peer, CidrBlock):
-                        found.add(peer.network)
-                        found.update(peer.excepts)
-    return {prefix for prefix in found if prefix.prefixlen}
+Ids = frozenset[int]
+_Place = tuple[int, int]
 
 
 class CidrTable:
     """Prefix → identity, and prefix → the identities of all prefixes inside it."""
 
-    def __init__(self, prefixes: Iterable[Network]) -> None:
-        self.numbers: Mapping[Network, int] = assign_cidrs(prefixes)
-        self._answers: dict[Network | CidrBlock, _Ids] = {}
-        self._starts: dict[int, list[int]] = {}
-        self._sorted: dict[int, list[tuple[Network, int]]] = {}
-        for version in (4, 6):
-            known = [item for item in self.numbers.items() if item[0].version == version]
-            # Prefixes nest or are disjoint: those that begin inside a prefix and are not shorter lie inside it.
-            known.sort(key=lambda item: (int(item[0].network_address), item[0].prefixlen))
-            self._sorted[version] = known
-            self._starts[version] = [int(prefix.network_address) for prefix, _ in known]
+    def __init__(self, prefixes: Iterable[Network] = (), names: NameTable | None = None) -> None:
+        self.numbers: Mapping[Network, int] = {}
+        self._numbering = Numbering(FIRST_CIDR, LAST_CIDR, "cidr")
+        self._by_text: dict[str, Network] = {}
+        self._answers: dict[Network | CidrBlock, Ids] = {}
+        self._sorted: dict[int, list[tuple[_Place, Network]]] = {4: [], 6: []}
+        self.names = names or NameTable()
+        self.update(prefixes, ())
 
-    def within(self, network: Network) -> _Ids:
+    def update(self, added: Iterable[Network], removed: Iterable[Network]) -> set[Network]:
+        """The prefixes that came, went or have another identity. The whole of a family is `world`, not a prefix."""
+        gone = {str(prefix): prefix for prefix in removed if prefix in self.numbers}
+        new = {str(prefix): prefix for prefix in added if prefix.prefixlen and prefix not in self.numbers}
+        if not gone and not new:
+            return set()
+        moved = self._numbering.update(new, gone)
+        changed = {*gone.values(), *new.values(), *(self._by_text[text] for text in moved)}
+        numbers = dict(self.numbers)
+        for text, prefix in gone.items():
+            del numbers[prefix], self._by_text[text]
+        self._by_text.update(new)
+        numbers.update((self._by_text[text], self._numbering.numbers[text]) for text in (*new, *moved))
+        self.numbers = numbers
+        self._place(new.values(), gone.values())
+        self._answers.clear()
+        return changed
+
+    def name(self, names: NameTable) -> None:
+        """These are the addresses with names now."""
+        self.names = names
+        self._answers.clear()
+
+    def _place(self, new: Iterable[Network], gone: Iterable[Network]) -> None:
+        """Prefixes nest or are disjoint: those that begin inside a prefix and are not shorter lie inside it."""
+        for prefix in gone:
+            known = self._sorted[prefix.version]
+            del known[bisect_left(known, _place_of(prefix), key=_first)]
+        for version, known in self._sorted.items():
+            added = [prefix for prefix in new if prefix.version == version]
+            if len(added) > 100:
+                known.extend((_place_of(prefix), prefix) for prefix in added)
+                known.sort(key=_first)
+            else:
+                for prefix in added:
+                    insort(known, (_place_of(prefix), prefix), key=_first)
+
+    def within(self, network: Network) -> Ids:
         """Identities of the prefixes inside `network`; for a whole family the rest of the world, too."""
         answer = self._answers.get(network)
         if answer is None:
-            answer = self._answers[network] = self._within(network)
+            answer = self._answers[network] = frozenset(self._within(network))
         return answer
 
-    def _within(self, network: Network) -> _Ids:
-        starts, known = self._starts[network.version], self._sorted[network.version]
-        low = bisect_left(starts, int(network.network_address))
-        high = bisect_right(starts, int(network.broadcast_address))
-        found = {number for prefix, number in known[low:high] if prefix.prefixlen >= network.prefixlen}
+    def _within(self, network: Network) -> set[int]:
+        known = self._sorted[network.version]
+        first: _Place = int(network.network_address), network.prefixlen
+        last: _Place = int(network.broadcast_address), network.max_prefixlen
+        low, high = bisect_left(known, first, key=_first), bisect_right(known, last, key=_first)
+        # From `low` on: a shorter prefix that begins inside would begin at the same address and come before.
+        found = {self.numbers[prefix] for _, prefix in known[low:high]}
         if not network.prefixlen:
             found.add(int(Reserved.WORLD_IPV4 if network.version == 4 else Reserved.WORLD_IPV6))
-        return frozenset(found)
+        return found | self.names.within(network)
 
-    def select(self, block: CidrBlock) -> _Ids:
+    def select(self, block: CidrBlock) -> Ids:
         """Identities that the block covers: those inside it, but not inside an exception."""
         if not block.excepts:
             return self.within(block.network)
         answer = self._answers.get(block)
         if answer is None:
-            outside = frozenset[int]().union(*(self.within(inner) for inner in block.excepts))
+            outside = Ids().union(*(self.within(inner) for inner in block.excepts))
             answer = self._answers[block] = self.within(block.network) - outside
         return answer
 
-    def of_family(self, version: int) -> _Ids:
-        return frozenset(number for _, number in self._sorted[version])
+    def of_family(self, version: int) -> Ids:
+        """Identities of all prefixes and named addresses of one family."""
+        return frozenset(self.numbers[prefix] for _, prefix in self._sorted[version]) | self.names.of_family(version)
+
+    def covering(self, network: Network) -> Network | None:
+        """The longest known prefix that `network` lies in."""
+        return next((prefix for prefix in ancestors(network) if prefix in self.numbers), None)
+
+
+def ancestors(network: Network) -> Iterable[Network]:
+    """The prefix itself and all that cover it, the longest first."""
+    while True:
+        yield network
+        if not network.prefixlen:
+            return
+        network = network.supernet()
+
+
+def _place_of(prefix: Network) -> _Place:
+    return int(prefix.network_address), prefix.prefixlen
+
+
+def _first(item: tuple[_Place, Network]) -> _Place:
+    return item[0]

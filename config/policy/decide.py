@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
-from config.policy.http import HttpMatcher
-from config.policy.resolved import DirectionPolicy, HttpRule, L7Kind, L7Rule, Protocol, Rule, kind_of
+from config.policy.resolved import DirectionPolicy, L7Kind, L7Rule, Protocol, Rule, kind_of
 
 PRECEDENCE = (L7Kind.HTTP, L7Kind.TLS, L7Kind.DNS, L7Kind.KAFKA)
 """Which L7 rules count where rules for different peers ask for different parsers: a connection has only one."""
@@ -83,11 +81,6 @@ def covers_port(rule: Rule, protocol: int, port: int) -> bool:
     return rule.ports is None or any(
         ports.protocol in (Protocol.ANY, protocol) and ports.first <= port <= ports.last for ports in rule.ports
     )
-
-
-@lru_cache(maxsize=4096)
-def http_matcher(rules: tuple[tuple[L7Rule, int], ...]) -> HttpMatcher:
-    return HttpMatcher([(rule, origin) for rule, origin in rules if isinstance(rule, HttpRule)])
 
 
 def _denied(rules: Iterable[Rule], *, audit: bool) -> Denied | None:

@@ -11,15 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import re2
 
+from config.policy.faults import Fault, told
+from config.policy.header_matches import actions, acts, header_value, match_faults, permits
 from config.policy.patterns import Exact, Prefix, classify, compiled, encode, options, program_size
 from config.policy.resolved import HttpRule, Origin
-from parsers.facts import HttpRequest
+from parsers.facts import HeaderEdit, HttpRequest
 
 MAX_SET_PROGRAM = 20_000
 """Instructions of all patterns of one set. More patterns go into another set: one too large could not be compiled."""
-
-MAX_EXPLAINED = 3
-"""Rules that an explanation lists; the next line of a log is not a policy report."""
 
 
 class _Field:
@@ -121,7 +120,7 @@ class _Header:
 class HttpMatcher:
     """`rules`: each HTTP rule with the id of the origin that it came from."""
 
-    __slots__ = ("_headers", "_hosts", "_methods", "_paths", "_rules", "needs_headers")
+    __slots__ = ("_checked", "_headers", "_hosts", "_methods", "_paths", "_rules", "acts", "needs_headers")
 
     def __init__(self, rules: Sequence[tuple[HttpRule, int]]) -> None:
         self._rules = tuple(rules)
@@ -133,10 +132,23 @@ class HttpMatcher:
             encode(name): _Header([frozenset(value for key, value in rule.headers if key == name) for rule, _ in rules])
             for name in names
         }
-        self.needs_headers = bool(self._headers)
+        self._checked = sum(1 << index for index, (rule, _) in enumerate(rules) if rule.header_matches)
+        self.needs_headers = bool(self._headers or self._checked)
+        self.acts = any(acts(rule) for rule, _ in rules)
+        """May `edits` find anything?"""
 
     def judge(self, request: HttpRequest) -> int | None:
         """The origin id of the first rule that permits the request, or None."""
+        mask = self._matching(request)
+        return self._rules[(mask & -mask).bit_length() - 1][1] if mask else None
+
+    def edits(self, request: HttpRequest) -> tuple[tuple[HeaderEdit, ...], tuple[str, ...]]:
+        """What the rules that permit the request do to its headers, and what they note about them."""
+        mask = self._matching(request)
+        return actions((rule for index, (rule, _) in enumerate(self._rules) if mask >> index & 1), request)
+
+    def _matching(self, request: HttpRequest) -> int:
+        """The rules that permit the request, as a mask."""
         mask = self._paths.matching(request.path)
         if mask:
             mask &= self._methods.matching(request.method)
@@ -144,52 +156,35 @@ class HttpMatcher:
             mask &= self._hosts.matching(request.host)
         if mask and self._headers:
             for name, header in self._headers.items():
-                mask &= header.matching(_header_value(request, name))
-        return self._rules[(mask & -mask).bit_length() - 1][1] if mask else None
+                mask &= header.matching(header_value(request, name))
+        checked = mask & self._checked
+        while checked:
+            bit = checked & -checked
+            checked ^= bit
+            if not permits(self._rules[bit.bit_length() - 1][0], request):
+                mask ^= bit
+        return mask
 
     def explain(self, request: HttpRequest, origins: Mapping[int, Origin]) -> str:
         """Which matcher of which rule said no; the rules that came closest first."""
-        if not self._rules:
-            return "there is no HTTP rule"
-        faults = sorted(
-            ((_faults(rule, request), origin) for rule, origin in self._rules), key=lambda item: len(item[0])
-        )
-        told = [
-            f"{' and '.join(said) or 'it matches'} ({_place(origins.get(origin), origin)})"
-            for said, origin in faults[:MAX_EXPLAINED]
-        ]
-        more = len(faults) - len(told)
-        return "; ".join(told) + (f"; and {more} more rules" if more else "")
+        return told(self._rules, lambda rule: faults(rule, request), origins, "HTTP")
 
 
-def _header_value(request: HttpRequest, name: bytes) -> bytes | None:
-    """All values of a header, joined as RFC 9110 §5.3 allows; None if it is not there."""
-    values = [value for key, value in request.headers if key == name]
-    return b",".join(values) if values else None
-
-
-def _faults(rule: HttpRule, request: HttpRequest) -> list[str]:
-    """What of the rule the request does not satisfy."""
-    said: list[str] = []
+def faults(rule: HttpRule, request: HttpRequest) -> list[Fault]:
+    """Everything of the rule that the request does not satisfy; nothing if the rule permits it."""
+    found: list[Fault] = []
     for name, pattern, value in (
         ("method", rule.method, request.method),
         ("path", rule.path, request.path),
         ("host", rule.host, request.host),
     ):
         if pattern and compiled(encode(pattern)).fullmatch(value) is None:
-            said.append(f'{name} "{value.decode("latin-1")}" does not match "{pattern}"')
+            found.append(Fault(f"http.{name}", f'{name} "{value.decode("latin-1")}" does not match "{pattern}"'))
     for name, wanted in rule.headers:
-        found = _header_value(request, encode(name))
-        if found is None:
-            said.append(f'header "{name}" is missing')
-        elif wanted is not None and found != encode(wanted):
+        there = header_value(request, encode(name))
+        if there is None:
+            found.append(Fault(f"http.header {name}", f'header "{name}" is missing'))
+        elif wanted is not None and there != encode(wanted):
             # The value is not told: headers carry credentials, and this goes to logs.
-            said.append(f'header "{name}" has another value')
-    return said
-
-
-def _place(origin: Origin | None, number: int) -> str:
-    if origin is None:
-        return f"rule {number}"
-    where = f", {origin.file}:{origin.line}" if origin.file else ""
-    return f"{origin.name} {origin.rule}{where}"
+            found.append(Fault(f"http.header {name}", f'header "{name}" has another value'))
+    return found + match_faults(rule, request)

@@ -1,42 +1,59 @@
-"""`rules` of a `toPorts` item → HTTP rules, or the reason why they cannot be enforced."""
+"""L7 rules of a `toPorts` item: which kind, whether it is possible there, and what cannot be enforced."""
 
 from __future__ import annotations
 
 from config import codes
-from config.findings import ValuePath
-from config.policy.model import HeaderMatch, HttpFields, L7Rules, PortFields
-from config.policy.patterns import fault
-from config.policy.resolved import Direction, HttpRule, Protocol
+from config.findings import Code, ValuePath
+from config.policy.dns_rules import read_dns_rules
+from config.policy.http_rules import read_http_rules
+from config.policy.kafka_rules import read_kafka_rules
+from config.policy.model import L7Rules, PortFields
+from config.policy.resolved import Direction, L7Rule, Protocol, ServerName
 from config.policy.rules import PortSpec
 from config.policy.scope import Scope
-
-_Headers = list[tuple[str, str | None]]
+from config.policy.sni import server_name_fault
 
 
 def read_l7(
     fields: PortFields, ports: tuple[PortSpec, ...], direction: Direction, scope: Scope, path: ValuePath
-) -> tuple[HttpRule, ...] | None:
-    """The HTTP rules, or None when there are no L7 rules (an empty list is none)."""
+) -> tuple[L7Rule, ...] | None:
+    """The rules, all of one kind, or None when there are none (an empty list is none)."""
     _refuse_unsupported(fields, direction, scope, path)
-    rules = fields.rules
-    if rules is None:
-        return None
+    kinds = _kinds(fields.rules) if fields.rules is not None else []
     where = (*path, "rules")
-    kinds = _kinds(rules)
     if len(kinds) > 1:
         scope.add(codes.L7_TWO_KINDS, where, f"multiple L7 protocol rule types in one entry: {' and '.join(kinds)}")
     if kinds:
         _check_ports(kinds[0], ports, fields, direction, scope, path)
+    if fields.server_names:
+        if kinds:
+            message = "ServerNames are not allowed with L7 rules without TLS termination"
+            scope.add(codes.SERVER_NAMES_WITH_L7, (*path, "serverNames"), message, key=True)
+        return _server_names(fields, ports, scope, path)
+    if fields.rules is None or not kinds:
+        return None
+    return _read(fields.rules, direction, scope, where)
+
+
+def _read(rules: L7Rules, direction: Direction, scope: Scope, path: ValuePath) -> tuple[L7Rule, ...] | None:
     if rules.dns:
-        scope.add(codes.NOT_DNS, (*where, "dns"), "DNS rules are not enforced by this version", key=True)
+        _warn(codes.UNSERVED_DNS, scope, (*path, "dns"))
+        return read_dns_rules(rules.dns, scope, (*path, "dns"))
     if rules.kafka:
-        scope.add(codes.NOT_KAFKA, (*where, "kafka"), "Kafka rules are not enforced by this version", key=True)
+        if direction is Direction.EGRESS:
+            scope.add(codes.KAFKA_DIRECTION, (*path, "kafka"), "Kafka rules are not allowed on egress", key=True)
+        _warn(codes.UNSERVED_KAFKA, scope, (*path, "kafka"))
+        _warn(codes.KAFKA_PORTABLE, scope, (*path, "kafka"))
+        return read_kafka_rules(rules.kafka, scope, (*path, "kafka"))
     if rules.l7proto or rules.l7:
         name = "l7proto" if rules.l7proto else "l7"
-        scope.add(codes.NOT_L7PROTO, (*where, name), f"{name} is not enforced by this version", key=True)
-    if not rules.http:
+        scope.add(codes.NOT_L7PROTO, (*path, name), f"{name} is not enforced by this version", key=True)
         return None
-    return tuple(_http_rule(item, scope, (*where, "http", index)) for index, item in enumerate(rules.http))
+    return read_http_rules(rules.http or [], scope, (*path, "http"))
+
+
+def _warn(code: Code, scope: Scope, path: ValuePath) -> None:
+    scope.add(code, path, code.title, key=True)
 
 
 def _kinds(rules: L7Rules) -> list[str]:
@@ -44,16 +61,25 @@ def _kinds(rules: L7Rules) -> list[str]:
     return [name for name, items in given if items]
 
 
+def _server_names(
+    fields: PortFields, ports: tuple[PortSpec, ...], scope: Scope, path: ValuePath
+) -> tuple[ServerName, ...]:
+    where = (*path, "serverNames")
+    _check_tcp(ports, fields, scope, path)
+    _warn(codes.UNSERVED_SERVER_NAMES, scope, where)
+    names: list[ServerName] = []
+    for index, text in enumerate(fields.server_names or []):
+        problem = server_name_fault(text)
+        if problem is not None:
+            scope.add(codes.SERVER_NAME_BAD, (*where, index), problem)
+        names.append(ServerName(text.lower()))
+    return tuple(dict.fromkeys(names))
+
+
 def _refuse_unsupported(fields: PortFields, direction: Direction, scope: Scope, path: ValuePath) -> None:
     for name, context in (("terminatingTLS", fields.terminating_tls), ("originatingTLS", fields.originating_tls)):
         if context is not None:
             scope.add(codes.NOT_TLS, (*path, name), f"{name} is not enforced by this version", key=True)
-    if fields.server_names is not None:
-        if any(not name for name in fields.server_names):
-            scope.add(codes.SERVER_NAME_BAD, (*path, "serverNames"), "empty server name is not allowed")
-        scope.add(
-            codes.NOT_SERVER_NAMES, (*path, "serverNames"), "serverNames is not enforced by this version", key=True
-        )
     if fields.listener is not None:
         where, name = (*path, "listener"), fields.listener.name
         if direction is Direction.INGRESS:
@@ -75,14 +101,19 @@ def _check_ports(
 ) -> None:
     """L7 rules need TCP on a port; DNS rules also take UDP, and no ranges."""
     where = (*path, "ports")
-    if kind == "dns":
-        if direction is Direction.INGRESS:
-            scope.add(codes.DNS_DIRECTION, (*path, "rules", "dns"), "DNS rules are not allowed on ingress", key=True)
-        if not fields.ports:
-            scope.add(codes.DNS_PORTS, path, "port 53 must be specified for DNS rules")
-        if any(spec.last > spec.first for spec in ports if not spec.name):
-            scope.add(codes.DNS_PORTS, where, "DNS rules do not support port ranges")
+    if kind != "dns":
+        _check_tcp(ports, fields, scope, path)
         return
+    if direction is Direction.INGRESS:
+        scope.add(codes.DNS_DIRECTION, (*path, "rules", "dns"), "DNS rules are not allowed on ingress", key=True)
+    if not fields.ports:
+        scope.add(codes.DNS_PORTS, path, "port 53 must be specified for DNS rules")
+    if any(spec.last > spec.first for spec in ports if not spec.name):
+        scope.add(codes.DNS_PORTS, where, "DNS rules do not support port ranges")
+
+
+def _check_tcp(ports: tuple[PortSpec, ...], fields: PortFields, scope: Scope, path: ValuePath) -> None:
+    where = (*path, "ports")
     for index, item in enumerate(fields.ports or []):
         protocol = (item.protocol or "ANY").upper()
         if protocol != "TCP":
@@ -90,50 +121,3 @@ def _check_ports(
             scope.add(codes.L7_PROTOCOL, (*where, index), message)
     if any(Protocol.TCP in spec.protocols and not spec.name and spec.first == 0 for spec in ports):
         scope.add(codes.L7_PORT_ZERO, where, "L7 rules can not be used when a port is 0")
-
-
-def _http_rule(item: HttpFields, scope: Scope, path: ValuePath) -> HttpRule:
-    for name in ("path", "method", "host"):
-        pattern = getattr(item, name)
-        problem = fault(pattern) if pattern else None
-        if problem is not None:
-            too_big, message = problem
-            scope.add(codes.REGEX_BIG if too_big else codes.REGEX_BAD, (*path, name), message)
-    headers: _Headers = []
-    for index, text in enumerate(item.headers or []):
-        headers.extend(_header(text, scope, (*path, "headers", index)))
-    for index, match in enumerate(item.header_matches or []):
-        headers.extend(_header_match(match, scope, (*path, "headerMatches", index)))
-    return HttpRule(item.method or "", item.path or "", item.host or "", tuple(dict.fromkeys(headers)))
-
-
-def _header(text: str, scope: Scope, path: ValuePath) -> _Headers:
-    """`Name: value` is cut at the first space; without one only the presence of a header of that name is asked for."""
-    name, space, value = text.partition(" ")
-    if space:
-        name = name.removesuffix(":")
-    elif ":" in name:
-        scope.add(codes.HEADER_SPELLING, path, f'"{text}" asks for a header of that whole name, which nobody can send')
-    if not name:
-        scope.add(codes.HEADER_BAD, path, f'"{text}" names no header')
-        return []
-    return [(name.lower(), value if space else None)]
-
-
-def _header_match(match: HeaderMatch, scope: Scope, path: ValuePath) -> _Headers:
-    if not match.name:
-        scope.add(codes.HEADER_BAD, path, "headerMatches needs a name")
-        return []
-    if match.secret is not None:
-        scope.add(codes.NOT_SECRET, (*path, "secret"), "secrets in headerMatches are not read", key=True)
-        return []
-    if match.mismatch in ("LOG", "ADD", "DELETE", "REPLACE"):
-        message = f"mismatch action {match.mismatch} is not enforced by this version"
-        scope.add(codes.NOT_HEADER_ACTION, (*path, "mismatch"), message)
-        return []
-    if match.mismatch == "FAIL":
-        scope.add(codes.MISMATCH_FAIL, (*path, "mismatch"), "mismatch: FAIL is what a missing `mismatch` means")
-    elif match.mismatch:
-        scope.add(codes.SCHEMA_VALUE, (*path, "mismatch"), f'"{match.mismatch}" is no mismatch action')
-        return []
-    return [(match.name.lower(), match.value or None)]

@@ -44,8 +44,11 @@ def may_select(value: Value) -> Lockdown:
     specs = value.get("specs")
     rules: list[Value] = [value["spec"]] if "spec" in value else []
     rules += specs if isinstance(specs, list) else []
+    if rules and all(map(_is_about_nodes, rules)):
+        return Lockdown(())
+    about_pods = [rule for rule in rules if not _is_about_nodes(rule)]
     everybody = _subject({}, namespace)
-    subjects = tuple(dict.fromkeys(_rule_subject(rule, namespace) for rule in rules)) or (everybody,)
+    subjects = tuple(dict.fromkeys(_rule_subject(rule, namespace) for rule in about_pods)) or (everybody,)
     return Lockdown(subjects, deny=_denies(rules))
 
 
@@ -58,6 +61,11 @@ def _rule_subject(rule: Value, namespace: str) -> Selector:
     if not isinstance(rule, dict):
         return _subject({}, namespace)
     return _subject(rule.get("endpointSelector", rule.get("podSelector", {})), namespace)
+
+
+def _is_about_nodes(rule: Value) -> bool:
+    """Host policies select no pods, so pods need not suffer for them."""
+    return isinstance(rule, dict) and "nodeSelector" in rule and "endpointSelector" not in rule
 
 
 def _subject(value: Value, namespace: str) -> Selector:

@@ -7,6 +7,7 @@ Most patterns are a plain text, a choice of plain texts or a plain text before `
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,6 +18,9 @@ MAX_PROGRAM = 1000
 
 MAX_TEXT = 4096
 """Bytes of one pattern."""
+
+MAX_TOTAL = 50_000
+"""Instructions of all patterns of one list of rules: each request meets all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,12 @@ def fault(pattern: str) -> tuple[bool, str] | None:
 
 def program_size(pattern: bytes) -> int:
     return compiled(pattern).programsize
+
+
+def total_size(patterns: Iterable[str]) -> int:
+    """Instructions of those patterns that RE2 must match, each counted once. They must all be without fault."""
+    known = map(classify, dict.fromkeys(patterns))
+    return sum(program_size(item.pattern) for item in known if isinstance(item, General))
 
 
 @lru_cache(maxsize=65536)

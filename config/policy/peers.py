@@ -11,13 +11,14 @@ from itertools import combinations
 
 from config import codes
 from config.findings import Code, ValuePath
-from config.labels import K8S, POD_NAMESPACE
-from config.policy.model import CidrRule, EgressDenyFields, EgressFields, EntryFields
+from config.labels import K8S, POD_NAMESPACE, RESERVED
+from config.policy.dns_rules import read_fqdns
+from config.policy.model import CidrRule, EgressDenyFields, EgressFields, EntryFields, ServiceFields
 from config.policy.resolved import Network
-from config.policy.rules import CidrBlock, Entity, Peer
+from config.policy.rules import CidrBlock, Entity, GroupPeer, Peer, ServicePeer
 from config.policy.scope import Scope
-from config.policy.selectors import equals, selector
-from config.policy.subjects import peer_selector
+from config.policy.selectors import equals, exists, selector
+from config.policy.subjects import peer_selector, read_selector
 
 _KUBE_DNS = "kube-dns"
 
@@ -28,7 +29,10 @@ def read_peers(fields: EntryFields, scope: Scope, path: ValuePath, about_init: b
     _refuse_unsupported(given, scope, path)
     # fromCIDR and fromCIDRSet are two kinds, too.
     for one, other in combinations([name for name, items in given.items() if items], 2):
-        scope.add(codes.PEERS_COMBINED, (*path, other), f"combining {one} and {other} is not supported", key=True)
+        if {one, other} == {"toEntities", "toFQDNs"}:
+            scope.add(codes.FQDN_WITH_ENTITIES, (*path, other), codes.FQDN_WITH_ENTITIES.title, key=True)
+        else:
+            scope.add(codes.PEERS_COMBINED, (*path, other), f"combining {one} and {other} is not supported", key=True)
     if not given:
         return None
     for name, items in given.items():
@@ -42,11 +46,21 @@ def read_peers(fields: EntryFields, scope: Scope, path: ValuePath, about_init: b
         where = (*path, name_of["endpoints"].alias or "", index)
         peers.append(peer_selector(item, scope, where, about_init))
     for index, text in enumerate(fields.cidr or []):
-        network = _network(text, scope, (*path, name_of["cidr"].alias or "", index), bare=True)
+        network = read_network(text, scope, (*path, name_of["cidr"].alias or "", index), bare=True)
         peers.extend([CidrBlock(network)] if network else [])
     for index, rule in enumerate(fields.cidr_set or []):
         block = _cidr_rule(rule, scope, (*path, name_of["cidr_set"].alias or "", index))
         peers.extend([block] if block else [])
+    for index, node in enumerate(fields.nodes or []):
+        terms = read_selector(node, scope, (*path, name_of["nodes"].alias or "", index))
+        peers.append(selector(*terms, exists(f"{RESERVED}:remote-node")))
+    if isinstance(fields, EgressFields | EgressDenyFields):
+        for index, service in enumerate(fields.to_services or []):
+            found = _service(service, scope, (*path, "toServices", index))
+            peers.extend([found] if found else [])
+    if isinstance(fields, EgressFields) and fields.fqdns:
+        scope.add(codes.UNSERVED_FQDN, (*path, "toFQDNs"), codes.UNSERVED_FQDN.title, key=True)
+        peers.extend(read_fqdns(fields.fqdns, scope, (*path, "toFQDNs")))
     for index, name in enumerate(fields.entities or []):
         entity = _entity(name, scope, (*path, name_of["entities"].alias or "", index))
         peers.extend([entity] if entity else [])
@@ -68,10 +82,6 @@ def _given(fields: EntryFields) -> dict[str, list[object]]:
 
 
 _UNSUPPORTED: dict[str, tuple[Code, str]] = {
-    "toFQDNs": (codes.NOT_FQDN, "toFQDNs is not enforced by this version"),
-    "toServices": (codes.NOT_SERVICES, "toServices is not enforced by this version"),
-    "fromNodes": (codes.NOT_NODES, "fromNodes is not enforced by this version"),
-    "toNodes": (codes.NOT_NODES, "toNodes is not enforced by this version"),
     "fromGroups": (codes.NOT_GROUPS, "fromGroups is not enforced by this version"),
     "toGroups": (codes.NOT_GROUPS, "toGroups is not enforced by this version"),
     "fromRequires": (codes.REQUIRES_REMOVED, "fromRequires does not exist any more"),
@@ -86,7 +96,7 @@ def _refuse_unsupported(given: dict[str, list[object]], scope: Scope, path: Valu
             scope.add(code, (*path, name), message, key=True)
 
 
-def _network(text: str, scope: Scope, path: ValuePath, *, bare: bool) -> Network | None:
+def read_network(text: str, scope: Scope, path: ValuePath, *, bare: bool) -> Network | None:
     """A prefix; bits of the host part are ignored. `bare`: an address without a length is accepted."""
     _, slash, length = text.partition("/")
     # The standard library reads 10.0.0.0/255.0.0.0 too; Cilium does not.
@@ -100,25 +110,63 @@ def _network(text: str, scope: Scope, path: ValuePath, *, bare: bool) -> Network
     return None
 
 
-def _cidr_rule(rule: CidrRule, scope: Scope, path: ValuePath) -> CidrBlock | None:
+def _service(fields: ServiceFields, scope: Scope, path: ValuePath) -> ServicePeer | None:
+    """A service by name, or services by labels; without a namespace those of the policy's own."""
+    named, chosen = fields.k8s_service, fields.k8s_service_selector
+    if (named is None) == (chosen is None):
+        scope.add(codes.SERVICE_CHOICE, path, "exactly one of k8sService and k8sServiceSelector is wanted")
+        return None
+    if chosen is not None:
+        terms = read_selector(chosen.selector, scope, (*path, "k8sServiceSelector", "selector"))
+        return ServicePeer(chosen.namespace or scope.namespace, selector=selector(*terms))
+    assert named is not None
+    if not named.service_name:
+        scope.add(codes.SERVICE_CHOICE, (*path, "k8sService"), "the name of the service is missing")
+        return None
+    namespace = named.namespace or scope.namespace
+    if not namespace:
+        scope.add(codes.SERVICE_CHOICE, (*path, "k8sService"), "a cluster-wide policy must name the namespace")
+        return None
+    return ServicePeer(namespace, named.service_name)
+
+
+def _group(rule: CidrRule, scope: Scope, path: ValuePath) -> GroupPeer:
+    """Cilium does not look at `except` beside a group."""
+    excepts = [
+        read_network(text, scope, (*path, "except", index), bare=False) for index, text in enumerate(rule.except_ or [])
+    ]
+    if excepts:
+        scope.add(codes.GROUP_EXCEPT, (*path, "except"), codes.GROUP_EXCEPT.title, key=True)
+    networks = tuple(network for network in excepts if network is not None)
+    if rule.cidr_group_ref:
+        return GroupPeer(rule.cidr_group_ref, excepts=networks)
+    assert rule.cidr_group_selector is not None
+    terms = read_selector(rule.cidr_group_selector, scope, (*path, "cidrGroupSelector"))
+    return GroupPeer(selector=selector(*terms), excepts=networks)
+
+
+def _cidr_rule(rule: CidrRule, scope: Scope, path: ValuePath) -> CidrBlock | GroupPeer | None:
     chosen = [item for item in (rule.cidr, rule.cidr_group_ref, rule.cidr_group_selector) if item]
     empty_selector = rule.cidr_group_selector is not None and not chosen
     if len(chosen) != 1 and not empty_selector:
         scope.add(codes.CIDR_CHOICE, path, "one of cidr, cidrGroupRef and cidrGroupSelector is wanted")
         return None
     if rule.cidr is None:
-        name = "cidrGroupRef" if rule.cidr_group_ref else "cidrGroupSelector"
-        scope.add(codes.NOT_CIDR_GROUP, (*path, name), f"{name} is not enforced by this version", key=True)
-        return None
-    network = _network(rule.cidr, scope, (*path, "cidr"), bare=False)
+        return _group(rule, scope, path)
+    return read_block(rule.cidr, rule.except_ or [], scope, path)
+
+
+def read_block(cidr: str, but: list[str], scope: Scope, path: ValuePath) -> CidrBlock | None:
+    """A prefix and its exceptions, which must lie inside."""
+    network = read_network(cidr, scope, (*path, "cidr"), bare=False)
     excepts: list[Network] = []
-    for index, text in enumerate(rule.except_ or []):
+    for index, text in enumerate(but):
         where = (*path, "except", index)
-        inner = _network(text, scope, where, bare=False)
+        inner = read_network(text, scope, where, bare=False)
         if inner is None or network is None:
             continue
         if not _contains(network, inner):
-            scope.add(codes.CIDR_EXCEPT, where, f'"{text}" is not inside "{rule.cidr}"')
+            scope.add(codes.CIDR_EXCEPT, where, f'"{text}" is not inside "{cidr}"')
             continue
         excepts.append(inner)
     return CidrBlock(network, tuple(sorted(set(excepts), key=str))) if network else None

@@ -80,11 +80,12 @@ def read_ports(items: list[PortProtocol], scope: Scope, path: ValuePath) -> tupl
     """All ports of one `toPorts` item; what is wrong is left out and found fault with."""
     if len(items) > MAX_PORTS:
         scope.add(codes.PORT_TOO_MANY, path, f"too many ports, the max is {MAX_PORTS}")
-    specs = [_read_port(item, scope, (*path, index)) for index, item in enumerate(items)]
+    specs = [read_port(item, scope, (*path, index)) for index, item in enumerate(items)]
     return tuple(spec for spec in specs if spec is not None)
 
 
-def _read_port(item: PortProtocol, scope: Scope, path: ValuePath) -> PortSpec | None:
+def read_port(item: PortProtocol, scope: Scope, path: ValuePath) -> PortSpec | None:
+    """One port; None if something is wrong with it."""
     protocol = (item.protocol or "").upper()
     if protocol in _EXTENDED:
         scope.add(codes.NOT_PROTOCOL, (*path, "protocol"), f"protocol {protocol} is not enforced")

@@ -1,303 +1,164 @@
-"""Documents and endpoints → `Snapshot`: pure, and the same for any order of files.
+"""Documents and endpoints → `Snapshot`, the same for any order of files, and at the cost of what changed.
 
-Identities first (pods by labels, prefixes of CIDR rules), then each entry's peers become a set of identities, once per
-distinct selector. Endpoints that the same rules are about, and that give named ports the same numbers, share a policy.
+Each entry's peers become a set of identities, once per distinct peer. Endpoints that the same rules are about, and that
+give named ports the same numbers, share a policy. A `Resolver` keeps all that: at the next change it compiles the
+documents that changed and those whose peers mean somebody else now, and makes anew the policies of the endpoints that
+these are about. What did not change is the same object in the next snapshot.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from ipaddress import ip_network
+from collections.abc import Iterable, Mapping
 
-from config.endpoints import EndpointsFile, Workload
-from config.identity import (
-    WORLD_IDENTITIES,
-    Reserved,
-    assign_numbers,
-    assign_pods,
-    labels_of,
-)
-from config.labels import WORLD, WORLD_IPV4, WORLD_IPV6
-from config.policy.cidrs import CidrTable, prefixes_of
-from config.policy.named_ports import NamedPorts, own_ports
-from config.policy.resolved import (
-    Direction,
-    DirectionPolicy,
-    Endpoint,
-    EndpointPolicy,
-    Network,
-    Origin,
-    PolicyName,
-    PortRange,
-    Rule,
-    Snapshot,
-)
-from config.policy.rules import CidrBlock, Document, Entity, Entry, Peer, PolicyRule, PortRule, PortSpec
-from config.policy.selectors import Selector, SelectorIndex
+from config.endpoints import EndpointsFile
+from config.identity import Reserved
+from config.policy.compile import Compiled, Compiler, DocumentKey, RuleKey, Unit, unit_of
+from config.policy.named_ports import own_ports
+from config.policy.origins import DEFAULT_ALLOW, HOST_ACCESS, Origins
+from config.policy.outside import Outside
+from config.policy.references import References
+from config.policy.resolved import Direction, DirectionPolicy, Endpoint, EndpointPolicy, Rule, Snapshot
+from config.policy.rules import Document
+from config.policy.selectors import Selector
 from config.settings import Settings
 
-PENSTOCK = "Penstock"
 
-_FIRST_ORIGIN, _LAST_ORIGIN = 16, (1 << 31) - 1
-"""Rule ids are hashes of what they name, so that a changed policy leaves other rows of the kernel's map alone."""
-
-_HOST_ACCESS = Origin(1, PENSTOCK, "", "allow-localhost", "")
-_DEFAULT_ALLOW = Origin(2, PENSTOCK, "", "default-allow", "")
-_OWN_ORIGINS = (_HOST_ACCESS, _DEFAULT_ALLOW)
-
-_CLUSTER = frozenset(
-    int(number)
-    for number in (
-        Reserved.HOST,
-        Reserved.REMOTE_NODE,
-        Reserved.INIT,
-        Reserved.INGRESS,
-        Reserved.UNMANAGED,
-        Reserved.HEALTH,
-        Reserved.KUBE_APISERVER,
-    )
-)
-_SINGLE = {
-    Entity.HOST: Reserved.HOST,
-    Entity.REMOTE_NODE: Reserved.REMOTE_NODE,
-    Entity.KUBE_APISERVER: Reserved.KUBE_APISERVER,
-    Entity.INIT: Reserved.INIT,
-    Entity.INGRESS: Reserved.INGRESS,
-    Entity.HEALTH: Reserved.HEALTH,
-    Entity.UNMANAGED: Reserved.UNMANAGED,
-}
-
-_Ids = frozenset[int]
-_Named = tuple[PortSpec, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """One rule, but for the named ports that depend on the endpoint it is for."""
-
-    rule: Rule
-    named: _Named = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Compiled:
-    """One `PolicyRule` with its peers resolved; `parts` by direction, `order` among all rules."""
-
-    order: int
-    owner: PolicyName
-    governs: tuple[bool, bool]
-    default_deny: tuple[bool, bool]
-    parts: tuple[tuple[_Part, ...], tuple[_Part, ...]]
-
-
-def resolve(documents: Iterable[Document], endpoints: EndpointsFile, settings: Settings, revision: int) -> Snapshot:
+def resolve(
+    documents: Iterable[Document],
+    endpoints: EndpointsFile,
+    settings: Settings,
+    revision: int,
+    references: References | None = None,
+) -> Snapshot:
     """Everything that is to be enforced."""
-    ordered = sorted(documents, key=lambda item: (item.kind, item.namespace, item.name, item.file, item.line))
-    return _Resolver(ordered, endpoints, settings).snapshot(revision)
+    return Resolver(settings).update(documents, endpoints, references or References(), revision)
 
 
-class _Resolver:
-    def __init__(self, documents: Sequence[Document], endpoints: EndpointsFile, settings: Settings) -> None:
+class Resolver:
+    """Resolves one state after the other."""
+
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._file = endpoints
-        self._pods = assign_pods(item.labels for item in endpoints.endpoints)
-        self._cidrs = CidrTable(prefixes_of(documents))
-        self._labels = labels_of(self._pods, self._cidrs.numbers)
-        self._index = SelectorIndex(
-            {number: _searched(labels) for number, labels in self._labels.items()}, self._within
-        )
-        self._ports = NamedPorts((self._pods[item.labels], item.ports) for item in endpoints.endpoints)
-        self._entities = self._entity_identities()
-        self._origins = _number_origins(documents)
-        self._by_subject: defaultdict[Selector, list[_Compiled]] = defaultdict(list)
-        pairs = [(document, rule) for document in documents for rule in document.rules]
-        for order, (owner, rule) in enumerate(pairs):
-            self._by_subject[rule.subject].append(self._compile(order, owner, rule))
+        self._start_over(EndpointsFile(), References())
 
-    def snapshot(self, revision: int) -> Snapshot:
-        governing: defaultdict[int, list[Selector]] = defaultdict(list)
-        pods = frozenset(self._pods.values())
-        for subject in self._by_subject:
-            for number in self._index.select(subject) & pods:
-                governing[number].append(subject)
-        endpoints = {item.id: self._endpoint(item) for item in self._file.endpoints}
-        shared: dict[object, EndpointPolicy] = {}
-        policies: dict[int, EndpointPolicy] = {}
-        for item in endpoints.values():
-            if item.is_local:
-                policies[item.id] = self._policy_of(item, tuple(governing[item.identity]), shared)
+    def _start_over(self, endpoints: EndpointsFile, references: References) -> None:
+        self._outside = Outside(endpoints, audit=self._settings.policy_audit_mode)
+        self._cluster = self._outside.cluster
+        self._references = references
+        self._units: dict[DocumentKey, Unit] = {}
+        self._origins = Origins()
+        self._compiled: dict[DocumentKey, tuple[Compiled, ...]] = {}
+        self._by_subject: defaultdict[Selector, dict[RuleKey, Compiled]] = defaultdict(dict)
+        self._subjects: defaultdict[int, set[Selector]] = defaultdict(set)
+        """Identity of pods of this node → the subjects of rules that select it."""
+        self._policies: dict[int, EndpointPolicy] = {}
+
+    def update(
+        self, documents: Iterable[Document], endpoints: EndpointsFile, references: References, revision: int
+    ) -> Snapshot:
+        """The snapshot of this state. Of two documents about one object the first by file and line counts."""
+        if endpoints is not self._cluster.file and endpoints != self._cluster.file:
+            self._start_over(endpoints, references)
+        wanted = _first_of_each(documents)
+        other_references = references != self._references
+        self._references = references
+        removed = [unit for unit in self._units.values() if _is_outdated(unit, wanted, other_references)]
+        for unit in removed:
+            del self._units[unit.key]
+        added = [unit_of(wanted[key], references) for key in sorted(wanted.keys() - self._units.keys())]
+        self._units.update((unit.key, unit) for unit in added)
+        to_compile = {unit.key for unit in added}
+        to_compile |= self._origins.update(added, removed)
+        to_compile |= self._outside.update(added, removed, references.names)
+        self._update_policies(self._compile(to_compile, removed))
         return Snapshot(
             revision=revision,
-            endpoints=endpoints,
-            policies=policies,
-            ipcache=self._ipcache(),
-            identities=self._labels,
-            origins={origin.id: origin for origin in (*_OWN_ORIGINS, *self._origins.values())},
+            endpoints=self._cluster.endpoints,
+            policies=self._policies,
+            ipcache=self._outside.ipcache,
+            identities=self._outside.identities,
+            origins=self._origins.by_id,
         )
 
-    def _within(self, network: Network) -> _Ids:
-        return self._cidrs.within(network)
+    def _compile(self, keys: set[DocumentKey], removed: Iterable[Unit]) -> set[Selector]:
+        """Compiles these documents; the subjects of all rules that are other ones now."""
+        touched: set[Selector] = set()
+        for key in {unit.key for unit in removed} | keys:
+            for rule in self._compiled.pop(key, ()):
+                del self._by_subject[rule.subject][rule.key]
+                touched.add(rule.subject)
+        compiler = Compiler(self._cluster, self._origins.by_name, self._references.secrets)
+        for key in keys:
+            rules = self._compiled[key] = compiler.compile(self._units[key])
+            for rule in rules:
+                self._by_subject[rule.subject][rule.key] = rule
+                touched.add(rule.subject)
+        return touched
 
-    def _endpoint(self, item: Workload) -> Endpoint:
-        return Endpoint(
-            id=item.id,
-            namespace=item.namespace,
-            name=item.name,
-            labels=item.labels,
-            identity=self._pods[item.labels],
-            addresses=item.addresses,
-            interface=item.interface,
-            netns=item.netns,
-            ports=item.ports,
-            audit=item.audit or self._settings.policy_audit_mode,
-        )
-
-    def _ipcache(self) -> dict[Network, int]:
-        """Prefixes of rules, then what is stronger: nodes, and endpoints above all."""
-        known: dict[Network, int] = dict(self._cidrs.numbers)
-        known.update((ip_network(address), int(Reserved.REMOTE_NODE)) for address in self._file.remote_nodes)
-        known.update((ip_network(address), int(Reserved.KUBE_APISERVER)) for address in self._file.api_servers)
-        known.update(
-            (ip_network(address), self._pods[item.labels])
-            for item in self._file.endpoints
-            for address in item.addresses
-        )
-        return known
-
-    # Peers
-
-    def _entity_identities(self) -> dict[Entity, _Ids]:
-        ipv4, ipv6 = self._cidrs.of_family(4), self._cidrs.of_family(6)
-        known = {entity: frozenset((int(number),)) for entity, number in _SINGLE.items()}
-        known[Entity.NONE] = frozenset()
-        known[Entity.WORLD] = WORLD_IDENTITIES | ipv4 | ipv6
-        known[Entity.WORLD_IPV4] = frozenset((int(Reserved.WORLD_IPV4),)) | ipv4
-        known[Entity.WORLD_IPV6] = frozenset((int(Reserved.WORLD_IPV6),)) | ipv6
-        known[Entity.CLUSTER] = _CLUSTER | frozenset(self._pods.values())
-        return known
-
-    def _peers(self, peers: tuple[Peer, ...] | None) -> _Ids | None:
-        if peers is None or Entity.ALL in peers:
-            return None
-        return frozenset[int]().union(*(self._peer(peer) for peer in peers))
-
-    def _peer(self, peer: Peer) -> _Ids:
-        match peer:
-            case Selector():
-                return self._index.select(peer)
-            case CidrBlock():
-                return self._cidrs.select(peer)
-            case Entity():
-                return self._entities[peer]
-            case _:
-                raise NotImplementedError(peer)
-
-    # Rules
-
-    def _compile(self, order: int, document: Document, rule: PolicyRule) -> _Compiled:
-        parts: tuple[list[_Part], list[_Part]] = ([], [])
-        for entry in rule.entries:
-            origin = self._origins[_origin_name(document, entry)]
-            parts[entry.direction].extend(self._parts(entry, origin))
-        owner = PolicyName(document.kind, document.namespace, document.name)
-        return _Compiled(order, owner, rule.governs, rule.default_deny, (tuple(parts[0]), tuple(parts[1])))
-
-    def _parts(self, entry: Entry, origin: Origin) -> Iterable[_Part]:
-        identities = self._peers(entry.peers)
-        if entry.port_rules is None:
-            yield _Part(Rule(origin, identities, None, entry.deny))
+    def _update_policies(self, touched: Iterable[Selector]) -> None:
+        """New policies for the endpoints that these subjects select."""
+        local = self._cluster.local
+        affected: set[int] = set() if self._policies else set(local)
+        for subject in touched:
+            is_used = bool(self._by_subject[subject])
+            if not is_used:
+                del self._by_subject[subject]
+            for identity in self._cluster.index.select(subject) & local.keys():
+                affected.add(identity)
+                (self._subjects[identity].add if is_used else self._subjects[identity].discard)(subject)
+        if not affected:
             return
-        for port_rule in entry.port_rules:
-            named = tuple(spec for spec in port_rule.ports if spec.name)
-            numbered = _ranges(spec for spec in port_rule.ports if not spec.name)
-            if entry.direction is Direction.INGRESS and named:
-                yield _Part(Rule(origin, identities, numbered, entry.deny, port_rule.l7), named)
-                continue
-            if numbered:
-                yield _Part(Rule(origin, identities, numbered, entry.deny, port_rule.l7))
-            yield from self._egress_named(named, identities, entry, port_rule, origin)
-
-    def _egress_named(
-        self, named: _Named, identities: _Ids | None, entry: Entry, port_rule: PortRule, origin: Origin
-    ) -> Iterable[_Part]:
-        """Named ports of peers: one rule for the peers that give the names the same numbers."""
-        for ports, having in self._ports.of_peers(named, identities):
-            yield _Part(Rule(origin, having, ports, entry.deny, port_rule.l7))
+        policies, shared = dict(self._policies), dict[object, EndpointPolicy]()
+        for identity in affected:
+            for endpoint in local[identity]:
+                policy = self._policy_of(endpoint, self._subjects[identity], shared)
+                if policies.get(endpoint.id) != policy:
+                    policies[endpoint.id] = policy
+        self._policies = policies
 
     # Endpoints
 
     def _policy_of(
-        self, endpoint: Endpoint, subjects: tuple[Selector, ...], shared: dict[object, EndpointPolicy]
+        self, endpoint: Endpoint, subjects: set[Selector], shared: dict[object, EndpointPolicy]
     ) -> EndpointPolicy:
-        rules = sorted(
-            (rule for subject in subjects for rule in self._by_subject[subject]), key=lambda rule: rule.order
-        )
+        rules = [rule for subject in subjects for rule in self._by_subject[subject].values()]
         names = {spec for rule in rules for part in rule.parts[Direction.INGRESS] for spec in part.named}
         key = (frozenset(subjects), frozenset((spec, own_ports(spec, endpoint.ports)) for spec in names))
         policy = shared.get(key)
         if policy is None:
+            rules.sort(key=lambda rule: rule.key)
             ingress = self._direction(Direction.INGRESS, rules, endpoint)
             policy = shared[key] = EndpointPolicy(ingress, self._direction(Direction.EGRESS, rules, endpoint))
         return policy
 
-    def _direction(self, direction: Direction, rules: list[_Compiled], endpoint: Endpoint) -> DirectionPolicy:
+    def _direction(self, direction: Direction, rules: list[Compiled], endpoint: Endpoint) -> DirectionPolicy:
         mode = self._settings.enable_policy
         governing = [rule for rule in rules if rule.governs[direction]]
         if mode == "never" or (mode == "default" and not governing):
             return DirectionPolicy(enforced=False)
-        found = [made for rule in governing for part in rule.parts[direction] for made in _finish(part, endpoint)]
-        if mode == "default" and not any(rule.default_deny[direction] for rule in governing):
-            found.append(Rule(_DEFAULT_ALLOW, None, None))
+        found = [made for rule in governing for part in rule.parts[direction] for made in part.finish(endpoint.ports)]
+        denying = [rule for rule in governing if rule.default_deny[direction]]
+        if mode == "default" and not denying:
+            found.append(Rule(DEFAULT_ALLOW, None, None))
         if direction is Direction.INGRESS and self._settings.allow_localhost != "policy":
-            found.append(Rule(_HOST_ACCESS, frozenset((int(Reserved.HOST),)), None))
-        return DirectionPolicy(True, tuple(found), tuple(dict.fromkeys(rule.owner for rule in governing)))
+            found.append(Rule(HOST_ACCESS, frozenset((int(Reserved.HOST),)), None))
+        owners = tuple(dict.fromkeys(rule.owner for rule in governing))
+        only_tried = mode == "default" and bool(denying) and all(rule.audit for rule in denying)
+        return DirectionPolicy(True, tuple(found), owners, only_tried)
 
 
-def _searched(labels: frozenset[str]) -> frozenset[str]:
-    """Selectors on reserved:world mean the world of either family."""
-    if f"{WORLD_IPV4}=" in labels or f"{WORLD_IPV6}=" in labels:
-        return labels | {f"{WORLD}="}
-    return labels
-
-
-def _finish(part: _Part, endpoint: Endpoint) -> Iterable[Rule]:
-    """The rule with the endpoint's own numbers for named ports; none if no port is left."""
-    if not part.named:
-        yield part.rule
-        return
-    own = [found for spec in part.named for found in own_ports(spec, endpoint.ports)]
-    ports = tuple(sorted({*(part.rule.ports or ()), *own}, key=_port_order))
-    if ports:
-        rule = part.rule
-        yield Rule(rule.origin, rule.identities, ports, rule.deny, rule.l7)
-
-
-def _ranges(specs: Iterable[PortSpec]) -> tuple[PortRange, ...]:
-    found = {PortRange(protocol, spec.first, spec.last) for spec in specs for protocol in spec.protocols}
-    return tuple(sorted(found, key=_port_order))
-
-
-def _port_order(ports: PortRange) -> tuple[int, int, int]:
-    return ports.protocol, ports.first, ports.last
-
-
-_OriginName = tuple[str, str, str, str]
-
-
-def _origin_name(document: Document, entry: Entry) -> _OriginName:
-    return document.kind, document.namespace, document.name, entry.name
-
-
-def _number_origins(documents: Iterable[Document]) -> dict[_OriginName, Origin]:
-    places: dict[_OriginName, tuple[str, int, str]] = {}
+def _first_of_each(documents: Iterable[Document]) -> dict[DocumentKey, Document]:
+    found: dict[DocumentKey, Document] = {}
     for document in documents:
-        for rule in document.rules:
-            for entry in rule.entries:
-                places.setdefault(_origin_name(document, entry), (document.file, entry.line, rule.log))
-    numbers = assign_numbers(("\0".join(name) for name in places), _FIRST_ORIGIN, _LAST_ORIGIN, "origin")
-    return {
-        name: Origin(numbers["\0".join(name)], *name, file=file, line=line, log=log)
-        for name, (file, line, log) in places.items()
-    }
+        known = found.setdefault(document.key, document)
+        if known is not document and (document.file, document.line) < (known.file, known.line):
+            found[document.key] = document
+    return found
+
+
+def _is_outdated(unit: Unit, wanted: Mapping[DocumentKey, Document], other_references: bool) -> bool:
+    document = wanted.get(unit.key)
+    if document is None or (document is not unit.document and document != unit.document):
+        return True
+    return other_references and unit.refers

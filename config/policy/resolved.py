@@ -70,6 +70,31 @@ class L7Kind(StrEnum):
     KAFKA = "kafka"
 
 
+class HeaderAction(StrEnum):
+    """What to do with a request whose header is not as it should be. FAIL: the rule does not permit it."""
+
+    FAIL = "FAIL"
+    LOG = "LOG"
+    ADD = "ADD"
+    DELETE = "DELETE"
+    REPLACE = "REPLACE"
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderMatch:
+    """One item of `headerMatches` that does more than compare with a value in the file.
+
+    `name` is lower case. `secret` (`namespace/name`) is where `value` comes from, which nobody may see; `is_known`
+    says whether there is a value at all.
+    """
+
+    name: str
+    action: HeaderAction
+    value: str = field(default="", repr=False)
+    secret: str = ""
+    is_known: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class HttpRule:
     """One item of `rules.http`. Empty string = not restricted. Regular expressions are RE2, full match.
@@ -81,6 +106,7 @@ class HttpRule:
     path: str = ""
     host: str = ""
     headers: tuple[tuple[str, str | None], ...] = ()
+    header_matches: tuple[HeaderMatch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

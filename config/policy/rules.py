@@ -138,13 +138,17 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class CidrGroup:
-    """A CiliumCIDRGroup: prefixes with a name. `labels` are `cidrgroup:key=value`."""
+    """A CiliumCIDRGroup: prefixes with a name. `labels` are `cidrgroup:key=value`.
+
+    `is_broken`: what is in it cannot be read, so that nobody knows whom a deny rule means by it.
+    """
 
     name: str
     labels: frozenset[str]
     networks: tuple[Network, ...]
     file: str
     line: int
+    is_broken: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from config.findings import Code, Finding, ValuePath, has_errors, make_finding
+from config.findings import Code, Finding, Severity, ValuePath, has_errors, make_finding
 from config.yaml_values import Place
+
+MAX_FINDINGS = 1000
+"""About one document; what more there is would not be read. One error is always among them if there is any."""
 
 
 @dataclass(slots=True)
@@ -20,6 +23,8 @@ class Scope:
 
     def add(self, code: Code, path: ValuePath, message: str, *, hint: str | None = None, key: bool = False) -> None:
         """A finding about the value at `path`, or with `key` about the key itself."""
+        if len(self.findings) >= MAX_FINDINGS and (code.severity is not Severity.ERROR or not self.ok):
+            return
         line, column = self.place.find(path, key=key)
         self.findings.append(make_finding(code, self.file, message, line=line, column=column, path=path, hint=hint))
 

@@ -7,11 +7,13 @@ a selector costs a few set operations however many identities there are, and eac
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from typing import Protocol
 
-from config.labels import ANY, CIDR, parse_cidr_key, parse_label, split_key
+from config.labels import ANY, CIDR, RESERVED, parse_cidr_key, parse_label, split_key
 from config.policy.resolved import Network
 
 
@@ -68,17 +70,42 @@ def selector(*terms: Term) -> Selector:
     return Selector(tuple(sorted(set(terms))))
 
 
+def satisfies(chosen: Selector, labels: Iterable[tuple[str, str, str]]) -> bool:
+    """Do these labels (source, key, value) satisfy all terms? For single objects; identities have the index."""
+    known = list(labels)
+    for term in chosen.terms:
+        values = [value for source, key, value in known if term.source in (ANY, source) and term.key == key]
+        by_value = term.operator in (Operator.IN, Operator.NOT_IN)
+        found = any(value in term.values for value in values) if by_value else bool(values)
+        if found is (term.operator in (Operator.NOT_IN, Operator.DOES_NOT_EXIST)):
+            return False
+    return True
+
+
 _Ids = frozenset[int]
 _NOBODY: _Ids = frozenset()
 
 
-class SelectorIndex:
-    """Identities by label. `within` gives the identities of prefixes inside a prefix, for `cidr:` keys."""
+class Outside(Protocol):
+    """Identities of what lies outside the cluster, which come and go with the rules that name prefixes."""
 
-    def __init__(self, identities: Mapping[int, frozenset[str]], within: Callable[[Network], _Ids]) -> None:
+    def within(self, network: Network) -> _Ids: ...
+
+    def of_family(self, version: int) -> _Ids: ...
+
+
+_WORLDS: dict[str, tuple[int, ...]] = {"world": (4, 6), "world-ipv4": (4,), "world-ipv6": (6,)}
+"""Keys of the reserved labels that identities outside carry, with the IP versions."""
+
+
+class SelectorIndex:
+    """Identities by label: those of `identities`, which are fixed, and those outside."""
+
+    def __init__(self, identities: Mapping[int, frozenset[str]], outside: Outside) -> None:
         self._everybody = frozenset(identities)
-        self._within = within
+        self._outside = outside
         self._answers: dict[Selector, _Ids] = {}
+        self._unsettled: dict[Selector, _Ids] = {}
         with_key: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
         with_value: defaultdict[tuple[str, str, str], set[int]] = defaultdict(set)
         for number, labels in identities.items():
@@ -92,10 +119,15 @@ class SelectorIndex:
 
     def select(self, chosen: Selector) -> _Ids:
         """The identities that satisfy all terms."""
-        answer = self._answers.get(chosen)
+        answers = self._answers if is_settled(chosen) else self._unsettled
+        answer = answers.get(chosen)
         if answer is None:
-            answer = self._answers[chosen] = self._select(chosen)
+            answer = answers[chosen] = self._select(chosen)
         return answer
+
+    def outside_changed(self) -> None:
+        """What is outside is not what it was: forget the answers that depend on it."""
+        self._unsettled.clear()
 
     def _select(self, chosen: Selector) -> _Ids:
         found: _Ids | None = None
@@ -106,7 +138,9 @@ class SelectorIndex:
                 without |= matching
             else:
                 found = matching if found is None else found & matching
-        return (self._everybody if found is None else found) - without
+        if found is None:
+            found = self._everybody | self._outside.of_family(4) | self._outside.of_family(6)
+        return found - without
 
     def _matching(self, term: Term) -> _Ids:
         """Who has the key (with one of the values)."""
@@ -114,8 +148,25 @@ class SelectorIndex:
         if term.source == CIDR:
             network = parse_cidr_key(term.key)
             # Labels of prefixes have no value.
-            return _NOBODY if network is None or (by_value and "" not in term.values) else self._within(network)
+            return _NOBODY if network is None or (by_value and "" not in term.values) else self._outside.within(network)
         if by_value:
             parts = (self._with_value.get((term.source, term.key, value), _NOBODY) for value in term.values)
-            return _NOBODY.union(*parts)
-        return self._with_key.get((term.source, term.key), _NOBODY)
+            found = _NOBODY.union(*parts)
+        else:
+            found = self._with_key.get((term.source, term.key), _NOBODY)
+        if _is_world(term) and (not by_value or "" in term.values):
+            return found.union(*(self._outside.of_family(version) for version in _WORLDS[term.key]))
+        return found
+
+
+@lru_cache(maxsize=65536)
+def is_settled(chosen: Selector) -> bool:
+    """Can the selector only ever select what carries labels of the cluster?"""
+    return any(
+        term.operator in (Operator.IN, Operator.EXISTS) and term.source != CIDR and not _is_world(term)
+        for term in chosen.terms
+    )
+
+
+def _is_world(term: Term) -> bool:
+    return term.source in (RESERVED, ANY) and term.key in _WORLDS

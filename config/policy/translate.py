@@ -15,6 +15,7 @@ from config.policy.model import (
     EgressFields,
     EntryFields,
     IngressFields,
+    Metadata,
     PolicyObject,
     PortDenyFields,
     PortFields,
@@ -22,7 +23,7 @@ from config.policy.model import (
 )
 from config.policy.peers import read_peers
 from config.policy.ports import read_icmps, read_ports
-from config.policy.resolved import Direction, HttpRule
+from config.policy.resolved import Direction, DnsRule, HttpRule, KafkaRule, L7Kind, L7Rule, kind_of
 from config.policy.rules import Document, Entry, PolicyRule, PortRule
 from config.policy.scope import Scope
 from config.policy.selectors import Selector
@@ -35,6 +36,9 @@ _SECTIONS = (
     ("egressDeny", "egress_deny", Direction.EGRESS, True),
 )
 _LONGEST_LOG = 32
+AUDIT = "policy.penstock.io/audit"
+"""Annotation of policies that are only tried out."""
+
 _OWN_LABELS = "io.cilium.k8s.policy."
 
 
@@ -49,7 +53,8 @@ def translate(policy: PolicyObject, scope: Scope) -> Document | None:
         given.append((policy.spec, ("spec",), ""))
     for index, item in enumerate(policy.specs or []):
         given.append((item, ("specs", index), f"specs[{index}]."))
-    rules = [_rule(fields, scope, path, prefix) for fields, path, prefix in given]
+    audit = read_audit(policy.metadata, scope)
+    rules = [_rule(fields, scope, path, prefix, audit) for fields, path, prefix in given]
     if not scope.ok:
         return None
     return Document(
@@ -62,7 +67,15 @@ def translate(policy: PolicyObject, scope: Scope) -> Document | None:
     )
 
 
-def _rule(fields: RuleFields, scope: Scope, path: ValuePath, prefix: str) -> PolicyRule | None:
+def read_audit(metadata: Metadata, scope: Scope) -> bool:
+    """Is the policy only tried out?"""
+    text = (metadata.annotations or {}).get(AUDIT, "false")
+    if text not in ("true", "false"):
+        scope.add(codes.AUDIT_BAD, ("metadata", "annotations", AUDIT), codes.AUDIT_BAD.title)
+    return text == "true"
+
+
+def _rule(fields: RuleFields, scope: Scope, path: ValuePath, prefix: str, audit: bool) -> PolicyRule | None:
     subject = _subject(fields, scope, path)
     _check_labels(fields, scope, path)
     entries: list[Entry] = []
@@ -96,17 +109,31 @@ def _rule(fields: RuleFields, scope: Scope, path: ValuePath, prefix: str) -> Pol
         governs=(governs[0], governs[1]),
         default_deny=(denies[0], denies[1]),
         log=_log(fields, scope, path),
+        audit=audit,
     )
+
+
+_ANYTHING: dict[L7Kind, L7Rule] = {
+    L7Kind.HTTP: HttpRule(),
+    L7Kind.DNS: DnsRule(pattern="*"),
+    L7Kind.KAFKA: KafkaRule(),
+}
 
 
 def _visible(entry: Entry) -> Entry:
     """Without default deny, L7 rules refuse nothing: one that matches everything joins them."""
     if entry.deny or entry.port_rules is None:
         return entry
-    port_rules = tuple(
-        rule if rule.l7 is None else PortRule(rule.ports, (*rule.l7, HttpRule())) for rule in entry.port_rules
-    )
+    port_rules = tuple(PortRule(rule.ports, _with_anything(rule.l7)) for rule in entry.port_rules)
     return Entry(entry.direction, entry.deny, entry.name, entry.line, entry.peers, port_rules)
+
+
+def _with_anything(rules: tuple[L7Rule, ...] | None) -> tuple[L7Rule, ...] | None:
+    if not rules:
+        return rules
+    anything = _ANYTHING.get(kind_of(rules[0]))
+    # No server name matches connections that name none: the list goes.
+    return None if anything is None else (*rules, anything)
 
 
 def _subject(fields: RuleFields, scope: Scope, path: ValuePath) -> Selector:
@@ -197,7 +224,7 @@ def _entry(
 
 def _port_rule(fields: PortDenyFields, direction: Direction, scope: Scope, path: ValuePath) -> PortRule:
     ports = read_ports(fields.ports or [], scope, (*path, "ports"))
-    http = read_l7(fields, ports, direction, scope, path) if isinstance(fields, PortFields) else None
+    l7 = read_l7(fields, ports, direction, scope, path) if isinstance(fields, PortFields) else None
     if not fields.ports:
         scope.add(codes.EMPTY_PORTS, path, "a toPorts entry without ports allows nothing")
-    return PortRule(ports, http)
+    return PortRule(ports, l7)

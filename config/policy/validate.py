@@ -5,16 +5,22 @@ Uses the loader of the agent, so what passes here loads there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from config import codes
-from config.endpoints import load_endpoints
+from config.endpoints import EndpointsFile, Workload
 from config.files import policy_files
 from config.findings import Finding, Severity, make_finding
+from config.manifests import read_endpoints
+from config.policy.lint.run import lint as run_lints
+from config.policy.lint.sources import findings_of
+from config.policy.lint.view import Note, View
 from config.policy.load import LoadedFile, duplicates, load_file
+from config.policy.references import references_of
+from config.policy.rules import Document
 
 Json = dict[str, Any]
 
@@ -33,13 +39,21 @@ class Report:
     def _counts(self, finding: Finding) -> bool:
         return finding.is_error or (self.strict and finding.severity is Severity.WARNING)
 
+    def only_errors(self) -> Report:
+        """Without findings that do not count as errors."""
+        kept = ((file, tuple(filter(self._counts, file.findings))) for file in self.files)
+        return replace(self, files=tuple(replace(file, findings=findings) for file, findings in kept))
+
     def to_json(self) -> Json:
         return {"valid": self.valid, "files": [_file_json(file) for file in self.files]}
 
-    def to_text(self) -> str:
-        """One line per finding, `file:line:column: error[CODE] message`, a line with what helps, and a sum."""
+    def to_text(self, *, quiet: bool = False) -> str:
+        """One line per finding, `file:line:column: error[CODE] message`, a line with what helps, and a sum.
+
+        `quiet`: only findings that count as errors.
+        """
         lines: list[str] = []
-        for file in self.files:
+        for file in (self.only_errors() if quiet else self).files:
             for finding in file.findings:
                 lines.append(str(finding))
                 if finding.hint:
@@ -76,16 +90,69 @@ def finding_json(finding: Finding) -> Json:
     }
 
 
-def validate(paths: Iterable[Path], endpoints: Path | None = None, *, strict: bool = False) -> Report:
-    """Checks files, and folders with all policy files below them."""
+def validate(
+    paths: Iterable[Path],
+    endpoints: Sequence[Path] = (),
+    *,
+    strict: bool = False,
+    lint: bool = False,
+    progress: Callable[[LoadedFile], None] | None = None,
+) -> Report:
+    """Checks files, and folders with all policy files below them; with `lint`, also what they say together.
+
+    `endpoints` are endpoints files or manifests. `progress` is called for every file that was read.
+    """
     files: list[LoadedFile] = []
     seen: set[Path] = set()
     for path in paths:
-        files.extend(_load(path, seen))
+        for file in _load(path, seen):
+            files.append(file)
+            if progress is not None:
+                progress(file)
     files = _with_duplicates(files)
-    if endpoints is not None:
-        files.append(LoadedFile(str(endpoints), findings=load_endpoints(endpoints).findings))
+    known = read_endpoints(endpoints) if endpoints else None
+    if lint:
+        files = _with_lint(files, known)
+    if known is not None:
+        files.extend(_endpoints_files(endpoints, known))
     return Report(tuple(files), strict)
+
+
+def _endpoints_files(paths: Iterable[Path], known: EndpointsFile) -> list[LoadedFile]:
+    found: dict[str, list[Finding]] = {str(path): [] for path in paths}
+    for finding in known.findings:
+        found.setdefault(finding.file, []).append(finding)
+    return [LoadedFile(name, findings=tuple(findings)) for name, findings in found.items()]
+
+
+def _with_lint(files: list[LoadedFile], endpoints: EndpointsFile | None) -> list[LoadedFile]:
+    """The files with what lints find, and without what their policies ask to ignore."""
+    documents = _first_of_each(files)
+    references = references_of(item for file in files for item in file.objects)
+    known = None
+    if endpoints is not None and endpoints.ok:
+        known = replace(endpoints, endpoints=tuple(map(_on_this_node, endpoints.endpoints)), findings=())
+    notes: dict[str, list[Note]] = {}
+    for note in run_lints(View(documents, references, known)):
+        notes.setdefault(note.document.file, []).append(note)
+    return [
+        replace(file, findings=tuple(findings_of(Path(file.path), notes.get(file.path, ()), file.findings)))
+        if file.path in notes or any(not finding.is_error for finding in file.findings)
+        else file
+        for file in files
+    ]
+
+
+def _first_of_each(files: Iterable[LoadedFile]) -> tuple[Document, ...]:
+    """Of several documents about one object the one that counts."""
+    found: dict[tuple[str, str, str], Document] = {}
+    for document in sorted((d for file in files for d in file.documents), key=lambda d: (d.file, d.line)):
+        found.setdefault(document.key, document)
+    return tuple(found.values())
+
+
+def _on_this_node(item: Workload) -> Workload:
+    return item if item.interface or item.netns else replace(item, interface=f"{item.namespace}/{item.name}")
 
 
 def _load(path: Path, seen: set[Path]) -> Iterable[LoadedFile]:

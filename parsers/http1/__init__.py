@@ -3,6 +3,7 @@
 grammar.py    tokens, start lines and header fields as regular expressions over whole heads
 target.py     request target and authority: one canonical form, or a refusal
 request.py    a request head: strict parse, framing, the bytes to forward
+edits.py      changes that rules make to the headers of a head that goes on
 response.py   a response head: strict parse and framing
 chunked.py    chunked bodies as they stream by
 refusal.py    the answers that we give in the server's place

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from parsers.facts import HttpRequest
+from parsers.facts import HeaderEdit, HttpRequest
+from parsers.http1.edits import edited_head
 from parsers.http1.refusal import refusal_response
 from parsers.http1.request import RequestHead
 from parsers.http1.response import ResponseHead
@@ -14,12 +15,16 @@ from parsers.limits import Http1Limits
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What a judge says of a request. `note` is the judge's own, handed through to the exchange record."""
+    """What a judge says of a request. `note` is the judge's own, handed through to the exchange record.
+
+    `edits` are made, in their order, in the headers of a request that is permitted.
+    """
 
     permit: bool
     note: object = None
     status: int = 403
     body: bytes = b"Access denied\r\n"
+    edits: tuple[HeaderEdit, ...] = ()
 
 
 class Judged:
@@ -30,11 +35,12 @@ class Judged:
     def __init__(self, head: RequestHead, raw: bytes, ruling: Ruling) -> None:
         self.head = head
         self.ruling = ruling
-        self.forward = raw if head.forward is None else head.forward
+        forward = raw if head.forward is None else head.forward
+        self.forward = edited_head(forward, ruling.edits) if ruling.edits else forward
         self.is_head = head.facts.method == b"HEAD"
         self.is_plain = (
             ruling.permit
-            and head.forward is None
+            and self.forward is raw
             and head.length == 0
             and not (head.close or head.expects_continue or head.upgrade)
         )

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from config.policy.resolved import Snapshot
+from config.policy.rules import Document
 from proxy.flows.ring import FlowRing
 
 Json = dict[str, Any]
@@ -160,8 +161,8 @@ def _files(count: int) -> str:
 class AgentView(Protocol):
     """What the server reads. All calls are quick, and made in the agent's event loop.
 
-    `snapshot` is the one in force; `flows` never changes; `config` is the effective settings as JSON values, with the
-    source of each under the same key in `config_sources`.
+    `snapshot` is the one in force, `documents` what it was resolved from; `flows` never changes; `config` is the
+    effective settings as JSON values, with the source of each under the same key in `config_sources`.
     """
 
     @property
@@ -170,6 +171,8 @@ class AgentView(Protocol):
     def status(self) -> AgentStatus: ...
 
     def snapshot(self) -> Snapshot: ...
+
+    def documents(self) -> tuple[Document, ...]: ...
 
     def config(self) -> Mapping[str, object]: ...
 

@@ -6,6 +6,7 @@ counted, and one that reads slowly loses records instead of holding them.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -18,7 +19,8 @@ from typing import Final
 
 from aiohttp import web
 
-from proxy.api import listen, views
+from config.policy.explain import World
+from proxy.api import explain, listen, views
 from proxy.api.models import AgentView, ApiError, State
 from proxy.api.parameters import parse
 from proxy.flows.jsonpb import encode_line
@@ -52,6 +54,7 @@ class ApiServer:
         app = web.Application(middlewares=[_errors], client_max_size=_MAX_BODY)
         app.router.add_get("/v1/healthz", self._healthz)
         app.router.add_get("/v1/policy", self._policy)
+        app.router.add_get("/v1/policy/explain", self._explain)
         app.router.add_get("/v1/flows", self._flows)
         app.router.add_get("/v1/endpoint", self._endpoints)
         app.router.add_get("/v1/endpoint/{id}", self._endpoint)
@@ -86,6 +89,12 @@ class ApiServer:
 
     async def _policy(self, _: web.Request) -> web.Response:
         return _json(views.policy(self._view.status(), self._view.snapshot()))
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        asked, everything = explain.parse(request.query.items())
+        world = World(self._view.snapshot(), self._view.documents())
+        # Nothing in a world changes, so that the agent can go on while ten thousand rules are looked through.
+        return _json(await asyncio.to_thread(explain.answer, world, asked, everything=everything))
 
     async def _endpoints(self, _: web.Request) -> web.Response:
         return _json(views.endpoints(self._view.snapshot()))
@@ -139,7 +148,7 @@ async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse
     except ApiError as error:
         return _json(error.to_json(), error.status)
     except web.HTTPNotFound:
-        hint = "routes: /v1/healthz /v1/policy /v1/flows /v1/endpoint /v1/identity /v1/config"
+        hint = "routes: /v1/healthz /v1/policy /v1/policy/explain /v1/flows /v1/endpoint /v1/identity /v1/config"
         return _json(ApiError(404, "no-such-route", f"there is no {request.path}", hint).to_json(), 404)
     except web.HTTPMethodNotAllowed as error:
         message = f"{request.method} is not possible here: this API only reads"

@@ -117,13 +117,19 @@ def _endpoint(snapshot: Snapshot, endpoint: Endpoint) -> Json:
 
 
 def policy_enabled(snapshot: Snapshot, endpoint: Endpoint) -> str:
-    """`none`, `ingress`, `egress` or `both`, with `audit-` before it for an endpoint in audit mode."""
+    """`none`, `ingress`, `egress` or `both`: the directions that are enforced, not only tried out.
+
+    If all of them are tried out, or the endpoint is in audit mode, those, with `audit-` before it.
+    """
     rules = snapshot.policies.get(endpoint.id)
     if rules is None:
         return "none"
-    enforced = (rules.ingress.enforced, rules.egress.enforced)
-    word = {(True, True): "both", (True, False): "ingress", (False, True): "egress"}.get(enforced, "none")
-    return f"audit-{word}" if endpoint.audit and word != "none" else word
+    directions = {"ingress": rules.ingress, "egress": rules.egress}
+    enforced = [name for name, section in directions.items() if section.enforced]
+    in_earnest = [name for name in enforced if not endpoint.audit and not directions[name].audit]
+    words = in_earnest or enforced
+    word = "both" if len(words) == len(directions) else "".join(words) or "none"
+    return f"audit-{word}" if enforced and not in_earnest else word
 
 
 def identities(snapshot: Snapshot) -> list[Json]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
+from proxy.cli.explain import explain_command
 from proxy.cli.output import Failure, agent_options, ask, echo_json, echo_table, output_option
-from proxy.flows.printers import clean
+from proxy.cli.validate import codes_command, schema_command, validate_command
 
 
 @click.group(no_args_is_help=True)
@@ -19,41 +19,8 @@ def policy() -> None:
     Examples:
       penstock policy validate policies/
       penstock policy get
+      penstock policy explain --from shop/front --to shop/cart --port 80/tcp
     """
-
-
-@policy.command("validate")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
-@click.option("--endpoints-file", type=click.Path(path_type=Path), metavar="FILE", help="Check this one, too.")
-@click.option("--strict", is_flag=True, help="Warnings count as errors.")
-@output_option("text", "json")
-@click.pass_context
-def validate_command(
-    ctx: click.Context, paths: tuple[Path, ...], endpoints_file: Path | None, strict: bool, output: str
-) -> None:
-    """Check policy files and folders, without an agent. Exit code 1 if anything is wrong.
-
-    \b
-    Examples:
-      penstock policy validate policies/
-      penstock policy validate --strict web.yaml api.yaml
-      penstock policy validate -o json policies/ | jq '.files[].findings[]'
-    """
-    from config.policy.validate import validate
-
-    report = validate(paths, endpoints_file, strict=strict)
-    if output == "json":
-        echo_json(report.to_json())
-    else:
-        for line in report.to_text().splitlines():
-            click.echo(clean(line))
-        names = ", ".join(str(path) for path in paths)
-        if report.valid:
-            click.echo(f"All policy elements in {names} are valid.")
-        else:
-            click.echo(f"Validation of policy {names} has failed.", err=True)
-    if not report.valid:
-        ctx.exit(1)
 
 
 @policy.command()
@@ -77,6 +44,12 @@ def get(name: str | None, output: str, socket_path: str) -> None:
     else:
         echo_json(items)
     click.echo(f"Revision: {body['revision']}")
+
+
+policy.add_command(explain_command)
+policy.add_command(validate_command)
+policy.add_command(codes_command)
+policy.add_command(schema_command)
 
 
 def _is_named(item: dict[str, Any], name: str) -> bool:

@@ -17,6 +17,7 @@ from proxy.cli.output import Failure
 @click.option("--state-dir", metavar="DIR", help="Socket and state.  [default: /run/penstock]")
 @click.option("--bpf-root", metavar="DIR", help="Where programs and maps are pinned.  [default: /sys/fs/bpf/penstock]")
 @click.option("--workers", type=click.IntRange(0), metavar="N", help="Proxy processes; 0 is one per core.")
+@click.option("--secrets-dir", metavar="DIR", help="Secrets that headerMatches name: DIR/NAMESPACE/NAME.")
 @click.option("--enable-policy", type=click.Choice(["default", "always", "never"]), help="Who is under default deny.")
 @click.option(
     "--policy-audit-mode/--no-policy-audit-mode", default=None, help="Report what would be denied; deny nothing."

@@ -1,7 +1,7 @@
 """Framed messages between agent and worker on a stream socket: u32 length, u8 kind, payload.
 
-Agent to worker: `SNAPSHOT` (pickle; the agent is trusted), `DRAIN`. Worker to agent: `APPLIED` (u64 revision in
-force), `BATCH` (msgpack, fixed schema), `DRAINED`. The agent never unpickles what a worker sends.
+Agent to worker: `SNAPSHOT` and `CHANGE` (pickle; the agent is trusted), `DRAIN`. Worker to agent: `APPLIED` (u64
+revision in force), `BATCH` (msgpack, fixed schema), `DRAINED`. The agent never unpickles what a worker sends.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ class Kind(IntEnum):
     APPLIED = 3
     BATCH = 4
     DRAINED = 5
+    CHANGE = 6
 
 
 def frame(kind: Kind, payload: bytes = b"") -> bytes:

@@ -6,12 +6,13 @@ the destination where that does. Connections with the same rules share one judge
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from config.policy.decide import Allowed, Denied, Inspect, decide, http_matcher
+from config.policy.decide import Allowed, Denied, Inspect, decide
 from config.policy.http import HttpMatcher
+from config.policy.requests import http_matcher
 from config.policy.resolved import Direction, L7Kind, Protocol, Snapshot
-from parsers.facts import HttpRequest
+from parsers.facts import HeaderEdit, HttpRequest, edited_request
 from parsers.http1.judging import Judged, Ruling
 from proxy.datapath import ConnectionFacts
 from proxy.flows.model import Verdict
@@ -19,10 +20,16 @@ from proxy.flows.model import Verdict
 MEMO_RULINGS = 4096
 """Rulings remembered per judge, by method, path and host."""
 
+MAX_TOLD_HEADERS = 20
+"""Headers that a record says are not as rules want them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What a ruling tells the flow record: who decided, by which rule (origin id, 0 = none), why not."""
+    """What a ruling tells the flow record: who decided, by which rule (origin id, 0 = none), and why not.
+
+    Of a request that is permitted, `reason` tells the headers that are not as rules want them.
+    """
 
     verdict: Verdict
     direction: Direction
@@ -76,10 +83,18 @@ class HttpJudge:
         revision = self._snapshot.revision
         note = Note(Verdict.FORWARDED, Direction.INGRESS, 0, revision)
         audited: Note | None = None
+        edits: tuple[HeaderEdit, ...] = ()
+        told: list[str] = []
         for side in self._sides:
             origin = side.rule if side.matcher is None else side.matcher.judge(request)
             if origin is not None:
                 note = Note(Verdict.FORWARDED, side.direction, origin, revision)
+                if side.matcher is not None and side.matcher.acts:
+                    made, said = side.matcher.edits(request)
+                    told += said
+                    edits += made
+                    # The other end judges what it would be sent.
+                    request = edited_request(request, made)
                 continue
             assert side.matcher is not None
             reason = side.matcher.explain(request, self._snapshot.origins)
@@ -87,7 +102,15 @@ class HttpJudge:
                 denied = Note(Verdict.DROPPED, side.direction, 0, revision, reason)
                 return Ruling(False, denied, 403, self._denial)
             audited = Note(Verdict.AUDIT, side.direction, 0, revision, reason)
-        return Ruling(True, audited or note)
+        note = audited or note
+        if told:
+            note = replace(note, reason="; ".join(filter(None, (note.reason, *_told(told)))))
+        return Ruling(True, note, edits=edits)
+
+
+def _told(said: list[str]) -> list[str]:
+    more = len(said) - MAX_TOLD_HEADERS
+    return said[:MAX_TOLD_HEADERS] + ([f"and {more} more headers"] if more > 0 else [])
 
 
 class JudgeTable:
@@ -95,7 +118,7 @@ class JudgeTable:
 
     def __init__(self, snapshot: Snapshot, denial: bytes) -> None:
         self.snapshot = snapshot
-        self._denial = denial
+        self.denial = denial
         self._judges: dict[tuple[_Side, ...], HttpJudge] = {}
         self._known: dict[tuple[ConnectionFacts, int], HttpJudge | ConnectionRefused] = {}
 
@@ -123,7 +146,7 @@ class JudgeTable:
             sides.append(side)
         if not sides:
             return ConnectionRefused(Direction.INGRESS, 0, "neither end of the connection is known")
-        return self._judges.setdefault(tuple(sides), HttpJudge(tuple(sides), self.snapshot, self._denial))
+        return self._judges.setdefault(tuple(sides), HttpJudge(tuple(sides), self.snapshot, self.denial))
 
     def _side(self, direction: Direction, endpoint: int, peer: int, port: int) -> _Side | ConnectionRefused:
         policy = self.snapshot.policies.get(endpoint)

@@ -21,7 +21,7 @@ from typing import cast
 
 import uvloop
 
-from config.policy.resolved import Direction
+from config.policy.resolved import Direction, Snapshot
 from parsers.http1.judging import Http1Shared
 from proxy.datapath import ConnectionFacts, ConnectionTable, Redirected
 from proxy.flows import wire
@@ -30,8 +30,9 @@ from proxy.supervise import Supervisor
 from proxy.worker.connection import LINGER_NS, Downstream, Upstream
 from proxy.worker.control import Deframer, Kind, frame
 from proxy.worker.judges import JudgeTable
-from proxy.worker.options import WorkerOptions, WorkerUpdate
+from proxy.worker.options import WorkerOptions
 from proxy.worker.reports import Reports
+from proxy.worker.updates import WorkerChange, WorkerUpdate, apply_change
 
 log = logging.getLogger("penstock.worker")
 
@@ -86,9 +87,9 @@ class Worker:
         self.reports.counters["connections"] += 1
         return facts
 
-    def apply(self, update: WorkerUpdate) -> None:
+    def apply(self, snapshot: Snapshot, denial: bytes) -> None:
         """Put a snapshot in force, for new requests of live connections as well."""
-        self.judges = JudgeTable(update.snapshot, update.denial)
+        self.judges = JudgeTable(snapshot, denial)
         for connection in list(self.connections):
             connection.judge_anew()
 
@@ -147,21 +148,27 @@ class ControlChannel(asyncio.Protocol):
     async def _handle(self, kind: Kind, payload: bytes) -> None:
         if kind is Kind.SNAPSHOT:
             update: WorkerUpdate = pickle.loads(payload)
-            if self._worker is None:
-                self._worker = Worker(update.options, self._connection_map, self._listeners)
-                self._worker.apply(update)
-                await self._worker.serve()
-                self._worker.supervisor.start("reports", self._report())
-                gc.freeze()
-            else:
-                self._worker.apply(update)
-            self._transport.write(frame(Kind.APPLIED, update.snapshot.revision.to_bytes(8, "big")))
+            self._worker = Worker(update.options, self._connection_map, self._listeners)
+            self._worker.apply(update.snapshot, update.denial)
+            await self._worker.serve()
+            self._worker.supervisor.start("reports", self._report())
+            gc.freeze()
+            self._applied(update.snapshot)
+        elif kind is Kind.CHANGE:
+            assert self._worker is not None
+            change: WorkerChange = pickle.loads(payload)
+            known = self._worker.judges
+            self._worker.apply(apply_change(known.snapshot, change), known.denial)
+            self._applied(self._worker.judges.snapshot)
         elif kind is Kind.DRAIN:
             if self._worker is not None:
                 await self._worker.drain()
                 self._flush()
             self._transport.write(frame(Kind.DRAINED))
             self._transport.close()
+
+    def _applied(self, snapshot: Snapshot) -> None:
+        self._transport.write(frame(Kind.APPLIED, snapshot.revision.to_bytes(8, "big")))
 
     async def _report(self) -> None:
         while True:

@@ -1,10 +1,9 @@
-"""What the agent tells a worker: its limits, and with every snapshot what to answer with."""
+"""What a worker is told once, at its start."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from config.policy.resolved import Snapshot
 from parsers.limits import Http1Limits
 
 
@@ -38,12 +37,3 @@ class WorkerLimits:
 class WorkerOptions:
     index: int
     limits: WorkerLimits
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerUpdate:
-    """One message: the snapshot to put in force. `denial` is the body of a refusal (`http-403-msg`)."""
-
-    options: WorkerOptions
-    snapshot: Snapshot
-    denial: bytes

@@ -32,6 +32,7 @@ class Kernel:
     def __init__(self, loaded: LoadedObject, namespace: Namespace) -> None:
         self._loaded = loaded
         self._namespace = namespace
+        self.maps = loaded.maps
         self.tables = Tables(loaded.maps, 1024)
         self._events = EventReader(loaded.maps["events"])
         self.flows = BpfMap("ct", loaded.maps["ct"], Tuple, CtValue)

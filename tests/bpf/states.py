@@ -13,7 +13,9 @@ ID_A, ID_B, ID_REMOTE = 1001, 1002, 1003
 
 INGRESS, EGRESS = 0, 1
 ALLOW, REDIRECT, DENY = RowVerdict.ALLOW, RowVerdict.REDIRECT, RowVerdict.DENY
+NONE = RowVerdict.NONE
 ENFORCE_INGRESS, ENFORCE_EGRESS, AUDIT = EndpointFlag.ENFORCE_INGRESS, EndpointFlag.ENFORCE_EGRESS, EndpointFlag.AUDIT
+TRY_INGRESS, TRY_EGRESS = EndpointFlag.TRY_INGRESS, EndpointFlag.TRY_EGRESS
 
 IPCACHE = {
     ip_network(f"{A4}/32"): ID_A,
@@ -34,8 +36,8 @@ def row(identity: int, direction: int, protocol: int = 0, port: int = 0, bits: i
     return RowKey(identity, direction, protocol, port, bits)
 
 
-def rows(verdict: RowVerdict, *keys: RowKey, rule: int = 1) -> Policy:
-    return dict.fromkeys(keys, Row(verdict, rule))
+def rows(verdict: RowVerdict, *keys: RowKey, rule: int = 1, audited: int = 0) -> Policy:
+    return dict.fromkeys(keys, Row(verdict, rule, audited))
 
 
 def state(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bpf.marks import MARK_FROM_PROXY
-from bpf.model import Model
+from bpf.model import Direction, Model, judge
 from bpf.tables import DesiredState, EndpointFlag, Policy, Row, RowKey, RowVerdict
 from tests.bpf import packets as p
 from tests.bpf.kernel import POD_A, POD_B, Kernel
@@ -37,9 +39,11 @@ def row_keys(draw: st.DrawFn) -> RowKey:
 
 
 policies: st.SearchStrategy[Policy] = st.dictionaries(
-    row_keys(), st.builds(Row, st.sampled_from(RowVerdict), st.integers(1, 99)), max_size=12
+    row_keys(),
+    st.builds(Row, st.sampled_from(RowVerdict), st.integers(1, 99), st.just(0) | st.integers(100, 199)),
+    max_size=12,
 )
-flags = st.sampled_from([EndpointFlag(number) for number in range(8)])
+flags = st.sampled_from([EndpointFlag(number) for number in range(32)])
 states = st.builds(state, policies, policies, flags, flags)
 
 
@@ -96,3 +100,19 @@ def test_programs_and_model_agree(
         else:
             seen, expected = programs.to_pod(frame, mark=number).verdict, model.to_pod(frame, number)
         assert seen == expected, f"{program} {number} {frame.hex()}"
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(start=states, source=st.sampled_from(V4), port=st.sampled_from(PORTS), protocol=st.sampled_from((p.TCP, p.UDP)))
+def test_programs_tell_what_the_model_judges(
+    programs: Kernel, start: DesiredState, source: str, port: int, protocol: int
+) -> None:
+    programs.forget_flows()
+    programs.apply(start)
+    frame = (p.tcp if protocol == p.TCP else p.udp)(source, 1000, B4, port)
+    (event,) = programs.to_pod(frame).events
+    judged = judge(start, ip_address(source), ip_address(B4), protocol, port)
+    told = judged.verdict if judged.verdict < 0 else judged.audited or judged.verdict
+    assert (event.verdict, event.audited) == (told, judged.verdict >= 0 and judged.audited < 0)
+    assert event.direction == judged.direction
+    assert event.rules == (judged.rules[Direction.INGRESS], judged.rules[Direction.EGRESS])

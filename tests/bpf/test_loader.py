@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bpf import build, loader
+from bpf import build, loader, structs
 from bpf.errors import LayoutMismatch, LoadError, MapFull
 from bpf.loader import MAPS, PROGRAMS, Options, load, unpin
 from bpf.maps import BpfMap, PolicyMaps
@@ -71,6 +72,17 @@ def test_another_layout_is_refused(pins: Path, monkeypatch: pytest.MonkeyPatch) 
         load(pins)
 
 
+def test_values_of_another_shape_are_another_layout(pins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Narrower(ctypes.Structure):
+        _fields_ = (("rule", c_uint32), ("verdict", ctypes.c_uint8), ("prefix", ctypes.c_uint8))
+
+    load(pins).close()
+    monkeypatch.setitem(structs.MIRRORS, "policy_value", Narrower)
+    monkeypatch.setattr(structs, "compare", lambda _: None)
+    with pytest.raises(LayoutMismatch, match="another version"):
+        load(pins)
+
+
 def test_the_verifiers_words_reach_the_error(pins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that reads through a pointer it has not checked."""
     for part in ("include", "lib"):
@@ -114,9 +126,9 @@ def test_a_policy_larger_than_the_default_gets_the_room_it_needs(pins: Path) -> 
     }
     with load(None) as loaded:
         policies = PolicyMaps(loaded.maps["policy"], max_entries=8)
-        policies.write(3, rows)
+        policies.write({3: rows})
         assert policies.ids() == [3]
         assert policies.read(3) == rows
-        policies.delete(3)
+        policies.delete([3])
         assert policies.ids() == []
         assert policies.read(3) == {}

@@ -8,7 +8,7 @@ import pytest
 
 from bpf.model import Direction, Model, find_row, identity_of, judge
 from bpf.reasons import DropReason
-from bpf.tables import EndpointFlag, Row, RowVerdict
+from bpf.tables import EndpointFlag, Policy, Row, RowVerdict
 from tests.bpf import packets
 from tests.bpf.packets import ACK, FIN, RST, SYN, TCP, UDP
 from tests.bpf.states import (
@@ -24,8 +24,11 @@ from tests.bpf.states import (
     ID_A,
     ID_B,
     INGRESS,
+    NONE,
     REDIRECT,
     REMOTE4,
+    TRY_EGRESS,
+    TRY_INGRESS,
     WORLD4,
     WORLD6,
     row,
@@ -36,6 +39,7 @@ from tests.bpf.states import (
 POLICY_DENIED = -DropReason.POLICY_DENIED
 POLICY_DENY = -DropReason.POLICY_DENY
 NO_SOCKET = -DropReason.SOCKET_LOOKUP_FAILED
+NOTHING = EndpointFlag(0)
 
 
 @pytest.mark.parametrize("narrow", list(RowVerdict))
@@ -102,6 +106,63 @@ def test_a_direction_that_is_not_enforced_allows(flags: EndpointFlag) -> None:
 def test_audit_lets_pass_and_says_what_it_would_have_been() -> None:
     judged = judge(state(b_flags=ENFORCE_INGRESS | AUDIT), ip_address(A4), ip_address(B4), TCP, 80)
     assert (judged.verdict, judged.audited) == (0, POLICY_DENIED)
+
+
+TCP_80 = row(ID_A, INGRESS, TCP, 80)
+
+
+@pytest.mark.parametrize(
+    ("rows_of_b", "flags", "verdict", "audited", "rule"),
+    [
+        pytest.param({}, TRY_INGRESS, 0, POLICY_DENIED, 0, id="default deny"),
+        pytest.param(rows(ALLOW, TCP_80, rule=3), TRY_INGRESS, 0, 0, 3, id="allowed"),
+        pytest.param(rows(REDIRECT, TCP_80, rule=3), TRY_INGRESS, 1, 0, 3, id="for the proxy"),
+        pytest.param(rows(DENY, TCP_80, rule=3), TRY_INGRESS, POLICY_DENY, 0, 3, id="a deny rule in earnest"),
+        pytest.param(
+            rows(DENY, TCP_80, rule=3, audited=7), TRY_INGRESS, POLICY_DENY, 0, 3, id="one beside a tried one"
+        ),
+        pytest.param(rows(DENY, TCP_80, rule=3), AUDIT, 0, POLICY_DENY, 3, id="one of an endpoint in audit mode"),
+        pytest.param(rows(NONE, TCP_80, rule=0, audited=7), TRY_INGRESS, 0, POLICY_DENY, 7, id="a tried deny rule"),
+        pytest.param(rows(NONE, TCP_80, rule=0, audited=7), NOTHING, POLICY_DENIED, 0, 0, id="default deny in earnest"),
+        pytest.param(rows(NONE, TCP_80, rule=0, audited=7), AUDIT, 0, POLICY_DENIED, 0, id="that in audit mode"),
+        pytest.param(rows(ALLOW, TCP_80, rule=3, audited=7), NOTHING, 0, POLICY_DENY, 7, id="an allowed one"),
+        pytest.param(rows(REDIRECT, TCP_80, rule=3, audited=7), NOTHING, 1, POLICY_DENY, 7, id="one for the proxy"),
+    ],
+)
+def test_what_is_tried_out_passes_and_is_reported(
+    rows_of_b: Policy, flags: EndpointFlag, verdict: int, audited: int, rule: int
+) -> None:
+    wanted = state(b=rows_of_b, b_flags=ENFORCE_INGRESS | flags)
+    judged = judge(wanted, ip_address(A4), ip_address(B4), TCP, 80)
+    assert (judged.verdict, judged.audited, judged.rules[Direction.INGRESS]) == (verdict, audited, rule)
+
+
+@pytest.mark.parametrize("peer", [ID_A, 0])
+def test_a_tried_deny_rule_counts_in_either_row(peer: int) -> None:
+    other = 0 if peer else ID_A
+    policy = {**rows(NONE, row(peer, INGRESS), rule=0, audited=7), **rows(ALLOW, row(other, INGRESS, TCP, 80), rule=3)}
+    assert find_row(policy, ID_A, Direction.INGRESS, TCP, 80) == Row(ALLOW, 3, 7)
+
+
+def test_of_two_tried_deny_rules_the_peers_own_is_named() -> None:
+    policy = {**rows(NONE, row(0, INGRESS, TCP, 80), rule=0, audited=7), **rows(ALLOW, row(ID_A, INGRESS), audited=8)}
+    assert find_row(policy, ID_A, Direction.INGRESS, TCP, 80) == Row(ALLOW, 1, 8)
+
+
+def test_what_has_no_proxy_to_go_to_passes_uninspected_only_if_tried_out() -> None:
+    wanted = state(b=rows(REDIRECT, row(0, INGRESS)), b_flags=ENFORCE_INGRESS | TRY_INGRESS)
+    judged = judge(wanted, ip_address(A4), ip_address(B4), UDP, 53)
+    assert (judged.verdict, judged.audited) == (0, -DropReason.PROXY_REDIRECTION_NOT_SUPPORTED_FOR_PROTOCOL)
+
+
+def test_the_direction_that_is_told_is_that_of_the_refusal() -> None:
+    tried = ENFORCE_EGRESS | TRY_EGRESS
+    proxied = state(b=rows(REDIRECT, TCP_80), a_flags=tried, b_flags=ENFORCE_INGRESS)
+    judged = judge(proxied, ip_address(A4), ip_address(B4), TCP, 80)
+    assert (judged.verdict, judged.audited, judged.direction) == (1, POLICY_DENIED, Direction.EGRESS)
+    refused = state(a_flags=tried, b_flags=ENFORCE_INGRESS)
+    judged = judge(refused, ip_address(A4), ip_address(B4), TCP, 80)
+    assert (judged.verdict, judged.direction) == (POLICY_DENIED, Direction.INGRESS)
 
 
 def test_only_tcp_can_go_to_the_proxy() -> None:

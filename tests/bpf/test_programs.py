@@ -32,9 +32,11 @@ from tests.bpf.states import (
     INGRESS,
     NODE4,
     NODE6,
+    NONE,
     REDIRECT,
     REMOTE4,
     REMOTE6,
+    TRY_INGRESS,
     WORLD4,
     WORLD6,
     row,
@@ -67,6 +69,14 @@ WEB = state(
     b_flags=ENFORCE_INGRESS,
 )
 AUDITED = state(a_flags=ENFORCE_EGRESS | AUDIT, b_flags=ENFORCE_INGRESS | AUDIT)
+_TRIED_ROWS = {
+    **rows(NONE, row(0, INGRESS, p.TCP, 80), rule=0, audited=31),
+    **rows(ALLOW, row(0, INGRESS, p.TCP, 443), rule=32, audited=31),
+    **rows(REDIRECT, row(0, INGRESS, p.TCP, 8443), row(0, INGRESS, p.UDP, 8443), rule=33),
+    **rows(DENY, row(0, INGRESS, p.TCP, 22), rule=34, audited=31),
+}
+TRIED = state(b=_TRIED_ROWS, b_flags=ENFORCE_INGRESS | TRY_INGRESS)
+TRIED_DENY = state(b=_TRIED_ROWS, b_flags=ENFORCE_INGRESS)
 
 
 @dataclass(frozen=True)
@@ -206,6 +216,13 @@ POLICY = [
     case("audit", AUDITED, p.tcp(A4, 1, B4, 80), PASS),
     case("audit does not excuse spoofing", AUDITED, p.tcp(WORLD4, 1, B4, 80), -R.INVALID_SOURCE_IP),
     to_b("audit, from outside", AUDITED, p.tcp(WORLD4, 1, B4, 80), PASS),
+    to_b("tried out, default deny", TRIED, p.tcp(WORLD4, 1, B4, 79), PASS),
+    to_b("tried out, deny rule", TRIED, p.tcp(WORLD4, 1, B4, 80), PASS),
+    to_b("tried out, for the proxy", TRIED, p.tcp(WORLD4, 1, B4, 8443), TO_PROXY),
+    to_b("tried out, for the proxy that does not speak it", TRIED, p.udp(WORLD4, 1, B4, 8443), PASS),
+    to_b("tried out, deny rule in earnest", TRIED, p.tcp(WORLD4, 1, B4, 22), -R.POLICY_DENY),
+    to_b("deny rule tried out, default deny in earnest", TRIED_DENY, p.tcp(WORLD4, 1, B4, 80), -R.POLICY_DENIED),
+    to_b("deny rule tried out, allowed", TRIED_DENY, p.tcp(WORLD4, 1, B4, 443), PASS),
 ]
 
 
@@ -382,6 +399,20 @@ def test_audit_tells_what_would_have_been(programs: Kernel) -> None:
     programs.apply(AUDITED)
     (event,) = programs.from_pod(p.tcp(A4, 1000, WORLD4, 22)).events
     assert (event.type, event.audited, event.verdict) == (EventType.VERDICT, True, -R.POLICY_DENIED)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "port", "verdict", "rule"),
+    [(TRIED, 79, -R.POLICY_DENIED, 0), (TRIED, 80, -R.POLICY_DENY, 31), (TRIED_DENY, 443, -R.POLICY_DENY, 31)],
+)
+def test_what_is_only_tried_out_is_told(
+    programs: Kernel, wanted: DesiredState, port: int, verdict: int, rule: int
+) -> None:
+    programs.apply(wanted)
+    (event,) = programs.to_pod(p.tcp(WORLD4, 1000, B4, port)).events
+    assert (event.type, event.audited, event.verdict) == (EventType.VERDICT, True, verdict)
+    assert (event.direction, event.rules) == (INGRESS, (rule, 0))
+    assert programs.to_pod(p.tcp(WORLD4, 1000, B4, port, ACK)).events == ()
 
 
 def test_only_to_pod_may_use_the_bounce(programs: Kernel) -> None:

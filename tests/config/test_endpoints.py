@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from config import codes
-from config.endpoints import load_endpoints, parse_endpoints
+from config.endpoints import Node, load_endpoints, parse_endpoints
 from config.findings import Code
 from config.policy.resolved import ContainerPort, Protocol
 
@@ -17,7 +17,7 @@ endpoints:
 - {name: frontend-0, namespace: web, labels: {app: frontend}, addresses: [10.9.1.5, "fd09::5"], interface: veth12,
    ports: [{name: http, containerPort: 80}, {name: dns, containerPort: 53, protocol: UDP}], serviceAccount: sa}
 - {name: db-0, addresses: [10.9.1.6], netns: /run/netns/db, audit: true}
-nodes: [{name: n2, addresses: [192.0.2.9]}]
+nodes: [{name: n2, labels: {zone: a}, addresses: [192.0.2.9]}]
 kubeApiServer: [192.0.2.10]
 """
 
@@ -39,7 +39,7 @@ def test_everything() -> None:
     assert "k8s:io.cilium.k8s.policy.cluster=east" in frontend.labels
     assert (database.namespace, database.netns, database.audit) == ("default", "/run/netns/db", True)
     assert "k8s:io.cilium.k8s.namespace.labels.kubernetes.io/metadata.name=default" in database.labels
-    assert file.remote_nodes == (ip_address("192.0.2.9"),)
+    assert file.nodes == (Node("n2", frozenset(("reserved:remote-node=", "node:zone=a")), (ip_address("192.0.2.9"),)),)
     assert file.api_servers == (ip_address("192.0.2.10"),)
 
 

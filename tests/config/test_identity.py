@@ -7,15 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.identity import (
-    FIRST_CIDR,
+    FIRST_NODE,
+    LAST_NODE,
     RESERVED_LABELS,
+    Numbering,
     NumbersExhausted,
     Reserved,
-    assign_cidrs,
+    assign_nodes,
     assign_numbers,
     assign_pods,
-    labels_of,
 )
+from config.labels import node_labels
+from config.policy.cidrs import CidrTable
 
 NAMES = st.lists(st.text(min_size=1, max_size=4), max_size=30)
 
@@ -43,7 +46,7 @@ def test_numbers_are_pinned() -> None:
     assert assign_pods([frozenset(("k8s:app=x", "k8s:io.kubernetes.pod.namespace=web"))]) == {
         frozenset(("k8s:app=x", "k8s:io.kubernetes.pod.namespace=web")): 20419
     }
-    assert assign_cidrs([ip_network("10.0.0.0/8")]) == {ip_network("10.0.0.0/8"): 18260089}
+    assert CidrTable([ip_network("10.0.0.0/8")]).numbers == {ip_network("10.0.0.0/8"): 18260089}
 
 
 def test_reserved_numbers() -> None:
@@ -62,12 +65,23 @@ def test_reserved_numbers() -> None:
     }
 
 
-def test_all_labels() -> None:
-    pods = assign_pods([frozenset(("k8s:a=b",))])
-    cidrs = assign_cidrs([ip_network("10.0.0.0/8")])
-    known = labels_of(pods, cidrs)
-    assert known[Reserved.HOST] == {"reserved:host="}
-    assert known[next(iter(pods.values()))] == {"k8s:a=b"}
-    (number,) = cidrs.values()
-    assert number >= FIRST_CIDR
-    assert known[number] == {"cidr:10.0.0.0/8=", "reserved:world-ipv4="}
+_SOME = st.sets(st.integers(0, 30), max_size=8)
+
+
+@given(st.lists(st.tuples(_SOME, _SOME), max_size=8))
+def test_numbers_of_names_that_come_and_go(steps: list[tuple[set[int], set[int]]]) -> None:
+    """Whatever the way to a set of names, each has the number it would have if all came at once."""
+    numbering = Numbering(1, 40, "x")
+    for added, removed in steps:
+        before = dict(numbering.numbers)
+        gone = {str(name) for name in removed} & before.keys()
+        moved = numbering.update({str(name) for name in added} - gone, gone)
+        assert numbering.numbers == assign_numbers(numbering.numbers, 1, 40, "x")
+        stayed = before.keys() & numbering.numbers.keys()
+        assert moved == {name for name in stayed if before[name] != numbering.numbers[name]}
+
+
+def test_nodes_with_labels_have_identities_of_their_own() -> None:
+    numbers = assign_nodes([node_labels({}), node_labels({"zone": "a"})])
+    assert numbers[node_labels({})] == Reserved.REMOTE_NODE
+    assert FIRST_NODE <= numbers[node_labels({"zone": "a"})] <= LAST_NODE

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from config import codes
-from config.policy.resolved import Snapshot
+from config.policy.resolved import Direction, HttpRule, Snapshot
 from config.settings import Settings
 from config.store import PolicyStore, Refresh
 from tests.config.policy.builders import PODS, World, policy
@@ -332,3 +332,38 @@ def test_there_is_no_snapshot_before_endpoints_are_known(tmp_path: Path, text: s
     found = node.refresh()
     assert found.endpoints_known
     assert node.into_a("foo") == "allow"
+
+
+def test_a_secret_comes_changes_and_goes(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    secret = tmp_path / "secrets" / "default" / "token"
+    secret.parent.mkdir(parents=True)
+    node.store = PolicyStore(
+        Settings(policy_dir=node.policies, endpoints_file=node.endpoints, secrets_dir=tmp_path / "secrets")
+    )
+    match = "headerMatches: [{name: x, secret: {name: token}}]"
+    ports = f'[{{ports: [{{port: "80", protocol: TCP}}], rules: {{http: [{{{match}}}]}}}}]'
+    path = node.write(
+        "p.yaml", policy(f"endpointSelector: {{matchLabels: {{id: a}}}}\ningress: [{{toPorts: {ports}}}]")
+    )
+
+    def in_force(only: list[Path] | None = None) -> tuple[str, bool]:
+        found = node.store.refresh(only)
+        node.snapshot = found.snapshot or node.snapshot
+        assert "s3cret" not in repr((node.snapshot, found))
+        (rule,) = (rule for rule in World(node.snapshot).policy("a").direction(Direction.INGRESS).rules if rule.l7)
+        (item,) = rule.l7 or ()
+        assert isinstance(item, HttpRule)
+        return item.header_matches[0].value, item.header_matches[0].is_known
+
+    assert in_force() == ("", False)
+    secret.write_text("s3cret\n")
+    assert in_force([secret]) == ("s3cret", True)
+    secret.write_text("s3cret-2")
+    assert in_force([path]) == ("s3cret-2", True)
+    secret.write_bytes(b"s3cret\0")
+    assert in_force() == ("", False)
+    assert [finding.code for finding in node.store.refresh().findings] == [codes.SECRET_VALUE.id]
+    secret.unlink()
+    assert in_force() == ("", False)
+    assert node.store.refresh().ok

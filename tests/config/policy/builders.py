@@ -12,8 +12,9 @@ import yaml
 from config.endpoints import EndpointsFile, parse_endpoints
 from config.findings import Finding
 from config.identity import Reserved
-from config.policy.decide import Decision, Denied, Inspect, decide, http_matcher
+from config.policy.decide import Decision, Denied, Inspect, decide
 from config.policy.load import LoadedFile, parse_file
+from config.policy.requests import http_matcher
 from config.policy.resolve import resolve
 from config.policy.resolved import Address, Direction, Endpoint, EndpointPolicy, Protocol, Snapshot
 from config.settings import Settings

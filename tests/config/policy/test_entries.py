@@ -26,10 +26,11 @@ def rule(
     identities: frozenset[int] | None = None,
     deny: bool = False,
     http: bool = False,
+    audit: bool = False,
 ) -> Rule:
     origin = Origin(number, "CiliumNetworkPolicy", "default", "p", f"ingress[{number}]")
     chosen = tuple(PortRange(TCP, first, last) for first, last in ports) or None
-    return Rule(origin, identities, chosen, deny, (HttpRule(path="/"),) if http else None)
+    return Rule(origin, identities, chosen, deny, (HttpRule(path="/"),) if http else None, audit)
 
 
 def rows(*rules: Rule) -> dict[tuple[int, int, int, int], tuple[str, int]]:
@@ -89,11 +90,51 @@ def test_stronger_verdicts_are_inherited_by_longer_prefixes() -> None:
     }
 
 
+@pytest.mark.parametrize("bits", range(16))
+def test_prefixes_of_every_length_hand_down(bits: int) -> None:
+    size = 1 << (16 - bits)
+    first = 8080 // size * size
+    found = rows(rule(1, (8080, 8080)), rule(2, (first, first + size - 1), deny=True))
+    assert found[0, TCP, 8080, 16] == ("DENY", 2)
+
+
 def test_redirect_is_stronger_than_allow() -> None:
     assert rows(rule(1, (80, 80)), rule(2, (0, 65535), http=True)) == {
         (0, TCP, 80, 16): ("REDIRECT", 2),
         (0, TCP, 0, 0): ("REDIRECT", 2),
     }
+
+
+def audited(*rules: Rule) -> dict[tuple[int, int], tuple[str, int, int]]:
+    """(identity, port) → (verdict, rule id, id of the deny rule that is tried out)."""
+    found = policy_entries(EndpointPolicy(DirectionPolicy(True, rules), OFF))
+    return {(k.identity, k.port): (v.verdict.name, v.rule_id, v.audited) for k, v in found.items()}
+
+
+def test_a_deny_rule_that_is_tried_out_brings_no_verdict_and_is_named() -> None:
+    assert audited(rule(4, (80, 80), deny=True, audit=True)) == {(0, 80): ("NONE", 0, 4)}
+    assert audited(rule(4, (80, 80), deny=True, audit=True), rule(5, (80, 80), http=True), rule(6)) == {
+        (0, 80): ("REDIRECT", 5, 4),
+        (0, 0): ("ALLOW", 6, 0),
+    }
+
+
+def test_a_deny_rule_that_is_tried_out_is_inherited_by_longer_prefixes() -> None:
+    wide = rule(4, deny=True, audit=True)
+    assert audited(wide, rule(5, (80, 80)), rule(6, (81, 81), deny=True)) == {
+        (0, 0): ("NONE", 0, 4),
+        (0, 80): ("ALLOW", 5, 4),
+        (0, 81): ("DENY", 6, 4),
+    }
+
+
+def test_of_deny_rules_that_are_tried_out_the_lower_id_is_named() -> None:
+    rules = [rule(number, (80, 80), deny=True, audit=True) for number in (8, 3, 5)]
+    assert audited(*rules) == {(0, 80): ("NONE", 0, 3)}
+
+
+def test_an_allow_rule_of_a_policy_that_is_tried_out_allows() -> None:
+    assert audited(rule(4, (80, 80), audit=True)) == {(0, 80): ("ALLOW", 4, 0)}
 
 
 def test_identities_do_not_inherit_from_any() -> None:

@@ -5,7 +5,18 @@ import re2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.policy.patterns import MAX_TEXT, Exact, General, Prefix, classify, compiled, encode, fault
+from config.policy.patterns import (
+    MAX_TEXT,
+    Exact,
+    General,
+    Prefix,
+    classify,
+    compiled,
+    encode,
+    fault,
+    program_size,
+    total_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -127,3 +138,9 @@ def test_any_byte_matches_a_dot() -> None:
 
 def test_dollar_is_the_very_end() -> None:
     assert compiled(b"/a$").fullmatch(b"/a\n") is None
+
+
+def test_what_needs_no_re2_counts_nothing_in_a_list() -> None:
+    general = "/v[0-9]+/x"
+    assert total_size(["/a", "/b.*", "GET|POST", ".*"]) == 0
+    assert total_size(["/a", general, general]) == total_size([general]) == program_size(general.encode()) > 0

@@ -7,7 +7,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from config.policy.decide import Denied, Inspect, decide
+from config.policy.decide import Denied, Inspect, covers, decide
 from config.policy.entries import EntryKey, EntryValue, EntryVerdict, policy_entries
 from config.policy.load import parse_file
 from config.policy.resolve import resolve
@@ -55,7 +55,7 @@ def _rules(draw: st.DrawFn) -> Rule:
     deny = draw(st.booleans())
     can_http = not deny and ports is not None and all(item.protocol == Protocol.TCP for item in ports)
     http = (HttpRule(path="/x"),) if can_http and draw(st.booleans()) else None
-    return Rule(origin, identities, ports, deny, http)
+    return Rule(origin, identities, ports, deny, http, audit=draw(st.booleans()))
 
 
 def covering(rows: dict[EntryKey, EntryValue], identity: int, protocol: int, port: int) -> EntryValue | None:
@@ -76,38 +76,54 @@ def covering(rows: dict[EntryKey, EntryValue], identity: int, protocol: int, por
     return best[1] if best else None
 
 
-def kernel_verdict(policy: EndpointPolicy, identity: int, protocol: int, port: int) -> str:
-    """Two lookups, the stronger wins."""
+def kernel_verdict(policy: EndpointPolicy, identity: int, protocol: int, port: int) -> tuple[str, int | None]:
+    """Two lookups, the stronger wins. Beside it the rule of the refusal that is only reported, 0 for default deny."""
     if not policy.ingress.enforced:
-        return "allow"
+        return "allow", None
     rows = policy_entries(policy)
-    found = [covering(rows, who, protocol, port) for who in (identity, 0)]
-    strongest = max((value.verdict for value in found if value is not None), default=EntryVerdict.DENY)
-    return {EntryVerdict.ALLOW: "allow", EntryVerdict.REDIRECT: "redirect", EntryVerdict.DENY: "deny"}[strongest]
+    found = [row for who in (identity, 0) if (row := covering(rows, who, protocol, port)) is not None]
+    tried = next((row.audited for row in found if row.audited), None)
+    match max((row.verdict for row in found), default=EntryVerdict.NONE):
+        case EntryVerdict.DENY:
+            return "deny", None
+        case EntryVerdict.REDIRECT:
+            return "redirect", tried
+        case EntryVerdict.ALLOW:
+            return "allow", tried
+        case EntryVerdict.NONE:
+            return ("allow", tried or 0) if policy.ingress.audit else ("deny", None)
 
 
 @settings(deadline=None, max_examples=300)
 @given(
     st.lists(_rules(), max_size=6),
     st.booleans(),
+    st.booleans(),
     st.sampled_from(IDENTITIES),
     st.sampled_from(PROTOCOLS),
     st.sampled_from(PORTS) | st.integers(0, 65535),
 )
 def test_the_kernels_rows_and_decide_agree(
-    rules: list[Rule], enforced: bool, identity: int, protocol: int, port: int
+    rules: list[Rule], enforced: bool, audit: bool, identity: int, protocol: int, port: int
 ) -> None:
-    policy = EndpointPolicy(DirectionPolicy(enforced, tuple(rules)), DirectionPolicy(False))
+    policy = EndpointPolicy(DirectionPolicy(enforced, tuple(rules), audit=audit), DirectionPolicy(False))
     decision = decide(policy.ingress, identity, protocol, port)
-    verdict = kernel_verdict(policy, identity, protocol, port)
+    verdict, reported = kernel_verdict(policy, identity, protocol, port)
     if isinstance(decision, Denied):
         assert verdict == "deny"
-    elif isinstance(decision, Inspect):
+        return
+    assert (reported is None) is (decision.audited is None)
+    if decision.audited is not None:
+        tried = {
+            rule.origin.id for rule in rules if rule.deny and rule.audit and covers(rule, identity, protocol, port)
+        }
+        assert reported in (tried or {0})
+        assert decision.audited.origin_id == min(tried, default=0)
+    if isinstance(decision, Inspect):
         assert verdict == "redirect"
     else:
         # Allowed at once, or by the proxy, when a plain rule stands beside HTTP rules.
-        matching = [r for r in rules if r.l7 and (r.identities is None or identity in r.identities)]
-        redirects = any(p.first <= port <= p.last and p.protocol == protocol for r in matching for p in r.ports or ())
+        redirects = any(rule.l7 and covers(rule, identity, protocol, port) for rule in rules)
         assert verdict == ("redirect" if enforced and redirects else "allow")
 
 
@@ -177,4 +193,4 @@ def test_what_is_written_is_what_the_kernel_gets(specs: list[dict[str, object]],
         identity = data.draw(st.sampled_from(sorted(snapshot.identities)))
         port = data.draw(st.sampled_from(PORTS))
         denied = isinstance(decide(policy.direction(Direction.INGRESS), identity, Protocol.TCP, port), Denied)
-        assert (kernel_verdict(policy, identity, Protocol.TCP, port) == "deny") == denied
+        assert (kernel_verdict(policy, identity, Protocol.TCP, port)[0] == "deny") == denied

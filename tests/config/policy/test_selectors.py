@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
 
 import pytest
 
 from config.labels import cidr_key, cidr_labels, parse_cidr_key, pod_labels
+from config.policy.resolved import Network
 from config.policy.rules import Document
 from config.policy.selectors import Operator, Selector, SelectorIndex, Term, equals, exists, selector
 from tests.config.policy.builders import clusterwide, codes_of, load, policy
@@ -119,15 +120,26 @@ def test_peers(text: str, expected: str) -> None:
     assert peer(text) == expected
 
 
-HOST = ip_network("10.0.0.1/32")
+HOST = IPv4Network("10.0.0.1/32")
 LABELS = {
     1: frozenset(("k8s:foo=bar", "k8s:tier=front")),
     2: frozenset(("any:foo=bar",)),
     3: frozenset(("k8s:foo=other",)),
-    4: cidr_labels(HOST),
     5: frozenset(("reserved:host=",)),
 }
-INDEX = SelectorIndex(LABELS, lambda network: frozenset((4,)) if HOST.subnet_of(network) else frozenset())  # type: ignore[arg-type]
+
+
+class Outside:
+    """One address outside, with identity 4."""
+
+    def within(self, network: Network) -> frozenset[int]:
+        return frozenset((4,)) if network.version == 4 and HOST.subnet_of(network) else frozenset()
+
+    def of_family(self, version: int) -> frozenset[int]:
+        return frozenset((4,)) if version == 4 else frozenset()
+
+
+INDEX = SelectorIndex(LABELS, Outside())
 
 
 @pytest.mark.parametrize(
@@ -144,6 +156,9 @@ INDEX = SelectorIndex(LABELS, lambda network: frozenset((4,)) if HOST.subnet_of(
         pytest.param([equals("cidr:nonsense", "")], set(), id="no prefix"),
         pytest.param([exists("foo")], {1, 2, 3}, id="exists"),
         pytest.param([equals("host", "")], {5}, id="any: also finds reserved labels"),
+        pytest.param([equals("reserved:world", "")], {4}, id="the world of either family"),
+        pytest.param([exists("world-ipv4")], {4}, id="the world of one family"),
+        pytest.param([equals("reserved:world-ipv6", "")], set(), id="the world of the other family"),
         pytest.param([Term("any", "foo", Operator.IN, ("bar", "other"))], {1, 2, 3}, id="in"),
         pytest.param([Term("any", "foo", Operator.NOT_IN, ("bar",))], {3, 4, 5}, id="not in, or without the key"),
         pytest.param([Term("any", "foo", Operator.DOES_NOT_EXIST)], {4, 5}, id="does not exist"),

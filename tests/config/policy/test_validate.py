@@ -88,6 +88,6 @@ def test_a_path_that_is_not_there(tmp_path: Path) -> None:
 
 def test_endpoints_are_checked_too(tmp_path: Path) -> None:
     path = write(tmp_path, "endpoints.yaml", "endpoints: [{name: x}]")
-    report = validate([write(tmp_path, "p.yaml", GOOD)], path)
+    report = validate([write(tmp_path, "p.yaml", GOOD)], [path])
     assert not report.valid
     assert report.files[-1].findings[0].code == "EPF001"

@@ -79,6 +79,63 @@ def test_http_accepted(spec: str) -> None:
     assert load(policy(spec)).ok
 
 
+def dns(rule: str) -> str:
+    return f"egress: [{{toPorts: [{{ports: [{{port: '53', protocol: ANY}}], rules: {{dns: [{rule}]}}}}]}}]"
+
+
+def kafka(rule: str, direction: str = "ingress") -> str:
+    return f"{direction}: [{{toPorts: [{{ports: [{{port: '9092', protocol: TCP}}], rules: {{kafka: [{rule}]}}}}]}}]"
+
+
+def server_names(name: str) -> str:
+    return f"egress: [{{toPorts: [{{ports: [{{port: '443', protocol: TCP}}], serverNames: ['{name}']}}]}}]"
+
+
+S10 = (
+    "***",
+    "example.***.com",
+    "example.c**",
+    "example.com.",
+    "example..com",
+    "^example.com$",
+    ".+example.com",
+    "[a-zA-Z]*.example.com",
+    "(foo|bar).example.com",
+)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param("egress: [{toFQDNs: [{matchName: cilium.io.}, {matchPattern: '*._cilium.io'}]}]", id="D01"),
+        pytest.param(dns("{matchName: _cilium.io, matchPattern: '*cilium.io'}"), id="D01 dns"),
+        pytest.param(dns("{matchName: get-cilium.io.}"), id="D01 hyphen"),
+        pytest.param(dns("{}").replace("ANY", "TCP"), id="V16"),
+        pytest.param(kafka("{role: Produce}"), id="F20"),
+        pytest.param(kafka("{apiKey: FETCH, apiVersion: '3', clientID: x, topic: a.b_c-1}"), id="F21"),
+        pytest.param(server_names("foo.bar.com"), id="V23"),
+        pytest.param(server_names("**.sub.*.ex*e.com"), id="S09"),
+        pytest.param("ingress: [{fromNodes: [{matchLabels: {zone: a}}]}]", id="N08"),
+        pytest.param(
+            f"egress: [{{toServices: [{{k8sServiceSelector: {{selector: {{}}}}}}], {ports(port('80'), port('81'))}}}]",
+            id="V57",
+        ),
+        pytest.param(
+            f"egressDeny: [{{toServices: [{{k8sService: {{serviceName: s}}}}], {ports(port('80'))}}}]", id="V57 deny"
+        ),
+        pytest.param("ingress: [{fromCIDRSet: [{cidrGroupRef: g}, {cidrGroupSelector: {}}]}]", id="CIDR groups"),
+        pytest.param(
+            http(port("80"), "{headerMatches: [{name: a, secret: {name: s}, mismatch: REPLACE}]}")[len(SUBJECT) :],
+            id="secret",
+        ),
+    ],
+)
+def test_accepted_perhaps_with_warnings(spec: str) -> None:
+    file = load(policy(SUBJECT + spec))
+    assert file.ok, file.findings
+    assert len(file.documents) == 1
+
+
 REFUSED: list[tuple[str, str, Code]] = [
     ("V01", "{}", codes.RULE_NO_SECTIONS),
     ("V01 deny", "ingressDeny: []", codes.RULE_NO_SECTIONS),
@@ -143,12 +200,21 @@ REFUSED: list[tuple[str, str, Code]] = [
     ("V60 in", "ingress: [{fromEntities: [everything]}]", codes.ENTITY_UNKNOWN),
     ("V60 out", "egress: [{toEntities: [All]}]", codes.ENTITY_UNKNOWN),
     ("V64", "ingress: [{fromEndpoints: [{matchLabels: {a: [b]}}]}]", codes.SCHEMA_TYPE),
-    ("D03", "egress: [{toFQDNs: [{matchName: a.b, matchPattern: '*'}]}]", codes.NOT_FQDN),
-    (
-        "F20 kafka",
-        "ingress: [{toPorts: [{ports: [{port: '9092', protocol: TCP}], rules: {kafka: [{}]}}]}]",
-        codes.NOT_KAFKA,
-    ),
+    ("D03", "egress: [{toFQDNs: [{matchName: a.b, matchPattern: '*'}]}]", codes.FQDN_BOTH),
+    ("Q31", "egress: [{toFQDNs: [{matchPattern: '-invalid-pattern('}]}]", codes.FQDN_BAD),
+    ("Q31 dns", dns("{matchPattern: '-invalid-pattern('}"), codes.FQDN_BAD),
+    ("name with a star", dns("{matchName: '*.b'}"), codes.FQDN_BAD),
+    ("long name", dns("{matchName: " + "a" * 256 + "}"), codes.FQDN_BAD),
+    ("query type", dns("{matchName: a.b, queryTypes: [AAAAA]}"), codes.QUERY_TYPE_BAD),
+    ("FQDN on ingress", "ingress: [{toFQDNs: [{matchName: a.b}]}]", codes.SCHEMA_UNKNOWN),
+    ("kafka on egress", kafka("{}", "egress"), codes.KAFKA_DIRECTION),
+    ("kafka over UDP", kafka("{}").replace("TCP", "UDP"), codes.L7_PROTOCOL),
+    ("F20 admin", kafka("{role: admin}"), codes.KAFKA_BAD),
+    ("F21", kafka("{apiKey: foo}"), codes.KAFKA_BAD),
+    ("role and key", kafka("{role: produce, apiKey: fetch}"), codes.KAFKA_BAD),
+    ("version", kafka("{apiVersion: '32768'}"), codes.KAFKA_BAD),
+    ("F23 long", kafka("{topic: " + "a" * 256 + "}"), codes.KAFKA_BAD),
+    ("F23 star", kafka("{topic: 'a*'}"), codes.KAFKA_BAD),
     (
         "two L7 kinds",
         "ingress: [{toPorts: [{ports: [{port: '80', protocol: TCP}], rules: {http: [{}], kafka: [{}]}}]}]",
@@ -191,15 +257,25 @@ REFUSED: list[tuple[str, str, Code]] = [
     ("boolean label value", "ingress: [{fromEndpoints: [{matchLabels: {a: true}}]}]", codes.SCHEMA_TYPE),
     ("empty header", http(port("80"), '{headers: [": x"]}'), codes.HEADER_BAD),
     (
-        "header action",
-        http(port("80"), "{headerMatches: [{name: a, value: b, mismatch: ADD}]}"),
-        codes.NOT_HEADER_ACTION,
+        "framing header",
+        http(port("80"), "{headerMatches: [{name: Content-Length, value: '1', mismatch: REPLACE}]}"),
+        codes.HEADER_UNTOUCHABLE,
     ),
+    (
+        "header value",
+        http(port("80"), '{headerMatches: [{name: a, value: "b\\r\\nc: d", mismatch: ADD}]}'),
+        codes.HEADER_VALUE,
+    ),
+    ("header name", http(port("80"), "{headerMatches: [{name: 'a b', value: x}]}"), codes.HEADER_BAD),
     ("no header action", http(port("80"), "{headerMatches: [{name: a, mismatch: X}]}"), codes.SCHEMA_VALUE),
-    ("secret", http(port("80"), "{headerMatches: [{name: a, secret: {name: s}}]}"), codes.NOT_SECRET),
-    ("dns rules", "egress: [{toPorts: [{ports: [{port: '53'}], rules: {dns: [{}]}}]}]", codes.NOT_DNS),
     ("l7proto", f"ingress: [{{toPorts: [{{ports: [{port('80')}], rules: {{l7proto: r2d2}}}}]}}]", codes.NOT_L7PROTO),
-    ("serverNames", f"egress: [{{toPorts: [{{ports: [{port('443')}], serverNames: [a.b]}}]}}]", codes.NOT_SERVER_NAMES),
+    (
+        "serverNames with HTTP",
+        f"egress: [{{toPorts: [{{ports: [{port('443')}], serverNames: [a.b], rules: {{http: [{{}}]}}}}]}}]",
+        codes.SERVER_NAMES_WITH_L7,
+    ),
+    ("serverNames over UDP", server_names("a.b").replace("TCP", "UDP"), codes.L7_PROTOCOL),
+    *(("S10 " + name, server_names(name), codes.SERVER_NAME_BAD) for name in S10),
     (
         "TLS",
         f"egress: [{{toPorts: [{{ports: [{port('443')}], terminatingTLS: {{secret: {{name: s}}}}}}]}}]",
@@ -210,11 +286,9 @@ REFUSED: list[tuple[str, str, Code]] = [
         f"egress: [{{toPorts: [{{ports: [{port('80')}], listener: {{envoyConfig: {{name: e}}, name: l}}}}]}}]",
         codes.NOT_LISTENER,
     ),
-    ("services", "egress: [{toServices: [{k8sService: {serviceName: a, namespace: b}}]}]", codes.NOT_SERVICES),
-    ("nodes", "ingress: [{fromNodes: [{}]}]", codes.NOT_NODES),
+    ("no service", "egress: [{toServices: [{}]}]", codes.SERVICE_CHOICE),
+    ("service without a name", "egress: [{toServices: [{k8sService: {namespace: b}}]}]", codes.SERVICE_CHOICE),
     ("groups", "egress: [{toGroups: [{aws: {securityGroupsIds: [sg-1]}}]}]", codes.NOT_GROUPS),
-    ("CIDR group", "ingress: [{fromCIDRSet: [{cidrGroupRef: g}]}]", codes.NOT_CIDR_GROUP),
-    ("CIDR group by label", "ingress: [{fromCIDRSet: [{cidrGroupSelector: {}}]}]", codes.NOT_CIDR_GROUP),
     ("authentication", "ingress: [{authentication: {mode: required}, fromEndpoints: [{}]}]", codes.NOT_AUTHENTICATION),
 ]
 
@@ -299,6 +373,10 @@ def test_objects_refused(text: str, code: Code) -> None:
             codes.NAMESPACE_SELECTOR,
         ),
         ("ingress: [{toPorts: [{}]}]", codes.EMPTY_PORTS),
+        (dns("{matchName: a.b}"), codes.UNSERVED_DNS),
+        (server_names("a.b"), codes.UNSERVED_SERVER_NAMES),
+        ("egress: [{toFQDNs: [{matchName: a.b}]}]", codes.UNSERVED_FQDN),
+        ("ingress: [{fromCIDRSet: [{cidrGroupRef: g, except: [10.0.0.0/8]}]}]", codes.GROUP_EXCEPT),
         ("ingress: [{fromEndpoints: []}]", codes.EMPTY_PEERS),
         ('ingress: [{toPorts: [{ports: [{port: "010"}]}]}]', codes.PORT_SPELLING),
         ('ingress: [{toPorts: [{ports: [{port: "1_000"}]}]}]', codes.PORT_SPELLING),

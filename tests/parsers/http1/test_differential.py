@@ -22,12 +22,14 @@ LLHTTP_METHODS = frozenset((*streams.METHODS, b"TRACE", b"M-SEARCH"))
 """Of the methods here, those that llhttp knows: it has a table and refuses every other token."""
 
 
-def _may_stop(before: list[HttpRequest], request: HttpRequest, oracle: str) -> str:
+def _may_stop(before: list[HttpRequest], request: HttpRequest, oracle: str, forwarded: bytes) -> str:
     """Why an oracle may read no further than up to this request although we forwarded it. Less is never a danger."""
     if oracle == "llhttp" and request.method not in LLHTTP_METHODS:
         return "llhttp has a table of methods"
     if oracle == "llhttp" and before and (b"proxy-connection", b"close") in before[-1].headers:
         return "llhttp takes Proxy-Connection for Connection"
+    if oracle == "h11" and before and b" HTTP/1.0\r\n" in forwarded:
+        return "h11 reads nothing behind a request of HTTP/1.0"
     return ""
 
 
@@ -38,7 +40,7 @@ def _check(outcome: Outcome, reading: Reading, oracle: str) -> list[Framed]:
     expected = [(request.method, request.path) for request in judged]
     assert found == expected[: len(found)], f"{oracle} finds other requests: {reading.error}"
     if len(found) < len(expected):
-        why = _may_stop(judged[: len(found)], judged[len(found)], oracle)
+        why = _may_stop(judged[: len(found)], judged[len(found)], oracle, outcome.to_server)
         assert why, f"{oracle} stops before {expected[len(found)]}: {reading.error or 'it waits for more'}"
         event(why)
     return reading.requests

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from config.policy.resolved import Snapshot
+from config.policy.rules import Document
 from proxy.api import socket_path
 from proxy.api.client import Client
 from proxy.api.models import AgentStatus, Component, FindingView, PolicyState, State, WorkerView
@@ -28,6 +29,7 @@ class View:
     def __init__(self, node: Node) -> None:
         self._node = node
         self.current = snapshot()
+        self.sources: tuple[Document, ...] = ()
         self.answer = AgentStatus(
             version="0.1.0",
             node_name="node-1",
@@ -54,6 +56,9 @@ class View:
 
     def snapshot(self) -> Snapshot:
         return self.current
+
+    def documents(self) -> tuple[Document, ...]:
+        return self.sources
 
     def config(self) -> Mapping[str, object]:
         return {"enable-policy": "default", "state-dir": Path("/run/penstock")}

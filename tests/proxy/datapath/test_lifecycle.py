@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+import proxy.datapath
 from bpf import bpffs
 from bpf.attach import Hook
 from bpf.loader import load
 from bpf.netlink import Netlink, with_netlink
-from config.policy.resolved import Direction
+from config.policy.resolved import Direction, DirectionPolicy, EndpointPolicy
 from proxy.datapath import Datapath, DropReason, LayoutMismatch, PinError, SyncReport, cleanup
 from tests.bpf.servers import SEEN_BY_PROXY, TransparentProxy, ask, dial, echo_server
 from tests.bpf.topology import Topology, run, topology
@@ -120,6 +121,38 @@ def test_a_new_address_of_the_node_is_noticed_and_is_the_host(net: Topology, dat
             net.node.ip("addr", "del", address, "dev", "vo")
         assert datapath.sync(snapshot()).changes.ipcache == 1
         assert not datapath.interfaces_changed(snapshot())
+
+
+def test_a_change_of_policy_alone_asks_netlink_nothing(
+    net: Topology, datapath: Datapath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = snapshot()
+    datapath.sync(wanted)
+    closed = EndpointPolicy(DirectionPolicy(True), DirectionPolicy(True))
+    other = replace(wanted, revision=2, policies={**wanted.policies, 2: closed})
+    with monkeypatch.context() as patch, echo_server(net.b, 4, PLAIN):
+        patch.setattr(proxy.datapath, "with_netlink", None)
+        assert not datapath.interfaces_changed(wanted)
+        assert datapath.sync(other).changes.policies == 2
+        assert refused(net.a, net.address("b", 4), PLAIN)
+        with pytest.raises(TypeError):
+            _sync_with_b_at(datapath, netns=str(net.b.path))
+    assert datapath.sync(wanted).changes.policies == 2
+    with echo_server(net.b, 4, PLAIN), dial(net.a, net.address("b", 4), PLAIN) as connection:
+        assert ask(connection, b"hello")
+
+
+def test_an_interface_that_came_meanwhile_is_found_with_the_next_policy(net: Topology, datapath: Datapath) -> None:
+    wanted = snapshot()
+    datapath.sync(wanted)
+    net.node.ip("link", "set", "vb", "down")
+    net.node.ip("link", "set", "vb", "name", "vc")
+    try:
+        assert list(datapath.sync(wanted).pending) == [2]
+    finally:
+        net.node.ip("link", "set", "vc", "name", "vb")
+        net.node.ip("link", "set", "vb", "up")
+    assert datapath.sync(wanted).attached == ("test/b",)
 
 
 def test_an_interface_made_anew_under_the_same_name_is_followed(net: Topology, datapath: Datapath) -> None:

@@ -167,6 +167,21 @@ def test_a_new_permission_is_in_force_when_sync_returns(net: Topology, datapath:
             assert ask(connection, b"hello").endswith(b"|hello")
 
 
+def test_what_a_policy_that_is_tried_out_refuses_passes_and_is_told(net: Topology, datapath: Datapath) -> None:
+    tried = replace(rule(8, PLAIN), deny=True, audit=True)
+    datapath.sync(snapshot(DirectionPolicy(True, (rule(2, PLAIN), tried), audit=True), revision=2))
+    datapath.events.read()
+    for port in (PLAIN, REFUSED):
+        with echo_server(net.b, 4, port), dial(net.a, net.address("b", 4), port) as connection:
+            assert ask(connection, b"hello").endswith(b"|hello")
+    events = {event.destination_port: event for event in datapath.events.read() if event.audited}
+    reasons = {port: (event.reason, event.direction, event.rules[Direction.INGRESS]) for port, event in events.items()}
+    assert reasons == {
+        PLAIN: (DropReason.POLICY_DENY, Direction.INGRESS, 8),
+        REFUSED: (DropReason.POLICY_DENIED, Direction.INGRESS, 0),
+    }
+
+
 @pytest.mark.parametrize("client", ["a", "outside"])
 def test_without_a_proxy_l7_ports_are_closed_and_l4_goes_on(
     net: Topology, datapath: Datapath, proxy: TransparentProxy, client: str

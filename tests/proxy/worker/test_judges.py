@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -11,16 +12,19 @@ from config.policy.resolved import (
     DirectionPolicy,
     Endpoint,
     EndpointPolicy,
+    HeaderAction,
+    HeaderMatch,
     HttpRule,
     Origin,
     PortRange,
     Rule,
     Snapshot,
 )
-from parsers.facts import HttpRequest
+from parsers.facts import EditKind, HeaderEdit, HttpRequest
+from parsers.http1.judging import Ruling
 from proxy.datapath import ConnectionFacts, Redirected
 from proxy.flows.model import Verdict
-from proxy.worker.judges import ConnectionRefused, HttpJudge, JudgeTable, Note
+from proxy.worker.judges import MAX_TOLD_HEADERS, ConnectionRefused, HttpJudge, JudgeTable, Note
 
 CLIENT, SERVER = 1, 2
 CLIENT_ID, SERVER_ID, WORLD_ID = 300, 301, 9
@@ -119,6 +123,32 @@ def test_audit_lets_pass_and_notes_it() -> None:
     assert isinstance(table(ingress=DirectionPolicy(True), audit=True).judge(LOCAL_PAIR, 80), HttpJudge)
 
 
+def test_a_refusal_of_rules_that_are_only_tried_out_passes_and_is_noted() -> None:
+    judges = table(ingress=DirectionPolicy(True, (http(4, CLIENT_ID, "/public"),), audit=True))
+    assert note(judges, LOCAL_PAIR, b"/public") == (True, Note(Verdict.FORWARDED, Direction.INGRESS, 4, 5))
+    permit, why = note(judges, LOCAL_PAIR, b"/secret")
+    assert (permit, why.verdict, why.direction, why.rule) == (True, Verdict.AUDIT, Direction.INGRESS, 0)
+    assert "policy-4" in why.reason
+
+
+def test_what_is_only_tried_out_at_one_end_does_not_excuse_the_other() -> None:
+    judges = table(
+        ingress=DirectionPolicy(True, (http(4, CLIENT_ID, "/a"),)),
+        egress=DirectionPolicy(True, (http(3, SERVER_ID, "/b"),), audit=True),
+    )
+    assert note(judges, LOCAL_PAIR, b"/a")[1].verdict is Verdict.AUDIT
+    permit, why = note(judges, LOCAL_PAIR, b"/b")
+    assert (permit, why.verdict, why.direction) == (False, Verdict.DROPPED, Direction.INGRESS)
+
+
+def test_a_connection_that_only_tried_out_rules_refuse_is_judged() -> None:
+    tried = replace(plain(5, CLIENT_ID, deny=True), audit=True)
+    judges = table(ingress=DirectionPolicy(True, (tried, http(4, CLIENT_ID, "/a"))))
+    assert note(judges, LOCAL_PAIR, b"/a")[0]
+    assert not note(judges, LOCAL_PAIR, b"/b")[0]
+    assert note(table(ingress=DirectionPolicy(True, (tried,), audit=True)), LOCAL_PAIR, b"/b")[0]
+
+
 def test_connections_with_the_same_rules_share_a_judge() -> None:
     judges = table(ingress=DirectionPolicy(True, (http(4, None, "/a"),)))
     assert judges.judge(LOCAL_PAIR, 80) is judges.judge(LOCAL_PAIR, 80)
@@ -134,3 +164,67 @@ def test_headers_are_judged_each_time() -> None:
     good = HttpRequest(b"GET", b"/", b"a", ((b"x-token", b"good"),))
     bad = HttpRequest(b"GET", b"/", b"a", ((b"x-token", b"good"), (b"x-token", b"bad")))
     assert [judge.rule(request).permit for request in (good, bad, good)] == [True, False, True]
+
+
+def acting(number: int, *matches: HeaderMatch, path: str = "") -> Rule:
+    return Rule(origin(number), None, (PortRange(6, 80, 80),), l7=(HttpRule(path=path, header_matches=matches),))
+
+
+def rule(judges: JudgeTable, *headers: tuple[bytes, bytes]) -> Ruling:
+    judge = judges.judge(LOCAL_PAIR, 80)
+    assert isinstance(judge, HttpJudge)
+    return judge.rule(HttpRequest(b"GET", b"/", b"a", headers))
+
+
+TOKEN = HeaderMatch("x-token", HeaderAction.REPLACE, "s3cret", "shop/token")
+NEEDS_TOKEN = HeaderMatch("x-token", HeaderAction.FAIL, "s3cret", "shop/token")
+SET_TOKEN = HeaderEdit(EditKind.SET, b"x-token", b"s3cret")
+
+
+def test_a_permitted_request_carries_edits_and_the_record_says_why() -> None:
+    judges = table(ingress=DirectionPolicy(True, (acting(4, TOKEN, HeaderMatch("a", HeaderAction.LOG, "1")),)))
+    ruling = rule(judges, (b"x-token", b"theirs"))
+    assert (ruling.permit, ruling.edits) == (True, (SET_TOKEN,))
+    reason = 'header "x-token" has another value; header "a" is missing'
+    assert ruling.note == Note(Verdict.FORWARDED, Direction.INGRESS, 4, 5, reason)
+    assert "s3cret" not in repr(ruling)
+    fine = rule(judges, (b"x-token", b"s3cret"), (b"a", b"1"))
+    assert fine == Ruling(True, Note(Verdict.FORWARDED, Direction.INGRESS, 4, 5))
+
+
+def test_the_source_edits_first_and_the_destination_judges_what_it_would_get() -> None:
+    add, remove = HeaderMatch("a", HeaderAction.ADD, "1"), HeaderMatch("a", HeaderAction.DELETE, "2")
+    egress = DirectionPolicy(True, (acting(3, TOKEN, add),))
+    ingress = DirectionPolicy(True, (acting(4, NEEDS_TOKEN, remove),))
+    ruling = rule(table(ingress, egress))
+    assert ruling.permit
+    assert ruling.edits == (SET_TOKEN, HeaderEdit(EditKind.ADD, b"a", b"1"), HeaderEdit(EditKind.REMOVE, b"a"))
+    assert not rule(table(ingress)).permit
+    assert not rule(table(egress=ingress, ingress=egress)).permit
+
+
+def test_a_refused_request_carries_no_edits_and_no_values() -> None:
+    egress = DirectionPolicy(True, (acting(3, TOKEN),))
+    ingress = DirectionPolicy(True, (acting(4, replace(NEEDS_TOKEN, value="oth3r")),))
+    ruling = rule(table(ingress, egress), (b"x-token", b"theirs"))
+    assert (ruling.permit, ruling.edits, ruling.body) == (False, (), b"no\r\n")
+    for value in ("s3cret", "oth3r", "theirs"):
+        assert value not in repr(ruling)
+
+
+def test_what_audit_lets_pass_is_noted_beside_the_headers() -> None:
+    egress = DirectionPolicy(True, (acting(3, TOKEN),))
+    ingress = DirectionPolicy(True, (http(4, CLIENT_ID, "/public"),))
+    ruling = rule(table(ingress, egress, audit=True))
+    assert isinstance(ruling.note, Note)
+    assert (ruling.permit, ruling.note.verdict, ruling.edits) == (True, Verdict.AUDIT, (SET_TOKEN,))
+    assert 'path "/" does not match "/public"' in ruling.note.reason
+    assert ruling.note.reason.endswith('; header "x-token" is missing')
+
+
+def test_a_record_tells_a_bounded_number_of_headers() -> None:
+    matches = [HeaderMatch(f"h{number}", HeaderAction.LOG, "1") for number in range(100)]
+    ruling = rule(table(ingress=DirectionPolicy(True, (acting(4, *matches),))))
+    assert isinstance(ruling.note, Note)
+    assert ruling.note.reason.count("is missing") == MAX_TOLD_HEADERS
+    assert ruling.note.reason.endswith("; and 80 more headers")

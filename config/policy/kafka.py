@@ -1,0 +1,84 @@
+"""Kafka requests against rules: API key, version and client select rules, and these together must cover all topics.
+
+A rule without a topic permits any; a request that names no topics is permitted by any rule that its other fields
+satisfy; one about all topics needs a rule without a topic, except Metadata, whose answer is for the proxy to filter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from config.policy.faults import Fault, told
+from config.policy.kafka_apis import ALWAYS, API_NAMES, WITH_TOPICS
+from config.policy.resolved import KafkaRule, Origin
+from parsers.facts import KafkaRequest
+
+_METADATA = 3
+
+
+class KafkaMatcher:
+    """`rules`: each Kafka rule with the id of the origin that it came from."""
+
+    __slots__ = ("_rules", "_topics")
+
+    def __init__(self, rules: Sequence[tuple[KafkaRule, int]]) -> None:
+        self._rules = tuple(rules)
+        self._topics: dict[str, list[tuple[KafkaRule, int]]] = {}
+        for rule, origin in rules:
+            self._topics.setdefault(rule.topic, []).append((rule, origin))
+
+    def judge(self, request: KafkaRequest) -> int | None:
+        """The origin id of the first rule that takes part in permitting the request, or None."""
+        if request.api_key in ALWAYS:
+            return self._rules[0][1] if self._rules else None
+        anything = self._first("", request)
+        if anything is not None:
+            return anything
+        if request.api_key not in WITH_TOPICS or request.topics is None or _is_filtered(request):
+            return next((origin for rule, origin in self._rules if _fits(rule, request)), None)
+        covering = [self._first(topic, request) for topic in request.topics]
+        return None if not covering or None in covering else covering[0]
+
+    def _first(self, topic: str, request: KafkaRequest) -> int | None:
+        return next((origin for rule, origin in self._topics.get(topic, ()) if _fits(rule, request)), None)
+
+    def explain(self, request: KafkaRequest, origins: Mapping[int, Origin]) -> str:
+        return told(self._rules, lambda rule: kafka_faults(rule, request), origins, "Kafka")
+
+
+def _is_filtered(request: KafkaRequest) -> bool:
+    """Metadata of all topics: clients begin with it, and the answer tells only what the rules allow."""
+    return request.api_key == _METADATA and request.topics == ()
+
+
+def _fits(rule: KafkaRule, request: KafkaRequest) -> bool:
+    """All but the topic."""
+    return (
+        (rule.api_keys is None or request.api_key in rule.api_keys)
+        and (rule.api_version is None or request.api_version == rule.api_version)
+        and (not rule.client_id or request.client_id == rule.client_id)
+    )
+
+
+def kafka_faults(rule: KafkaRule, request: KafkaRequest) -> list[Fault]:
+    """What of the rule the request does not satisfy. Topics of other rules are not considered here."""
+    found: list[Fault] = []
+    if request.api_key in ALWAYS:
+        return found
+    if rule.api_keys is not None and request.api_key not in rule.api_keys:
+        wanted = f"role {rule.role}" if rule.role else "API key " + ", ".join(map(api_name, sorted(rule.api_keys)))
+        found.append(Fault("kafka.apiKey", f"{api_name(request.api_key)} is not of {wanted}"))
+    if rule.api_version is not None and request.api_version != rule.api_version:
+        found.append(Fault("kafka.apiVersion", f"version {request.api_version} is not {rule.api_version}"))
+    if rule.client_id and request.client_id != rule.client_id:
+        found.append(Fault("kafka.clientID", f'client "{request.client_id}" is not "{rule.client_id}"'))
+    if rule.topic and request.api_key in WITH_TOPICS and request.topics is not None and not _is_filtered(request):
+        missing = [topic for topic in request.topics if topic != rule.topic]
+        if missing or not request.topics:
+            topics = ", ".join(f'"{topic}"' for topic in missing) or "all topics"
+            found.append(Fault("kafka.topic", f'topic {topics} is not "{rule.topic}"'))
+    return found
+
+
+def api_name(key: int) -> str:
+    return API_NAMES[key] if 0 <= key < len(API_NAMES) else f"request {key}"

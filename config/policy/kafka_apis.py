@@ -1,0 +1,41 @@
+"""Kafka's requests by name and number (Apache Kafka 4.3 protocol), and the roles that stand for several of them."""
+
+from __future__ import annotations
+
+_IN_ORDER = """
+Produce Fetch ListOffsets Metadata LeaderAndIsr StopReplica UpdateMetadata ControlledShutdown OffsetCommit OffsetFetch
+FindCoordinator JoinGroup Heartbeat LeaveGroup SyncGroup DescribeGroups ListGroups SaslHandshake ApiVersions
+CreateTopics DeleteTopics DeleteRecords InitProducerId OffsetForLeaderEpoch AddPartitionsToTxn AddOffsetsToTxn EndTxn
+WriteTxnMarkers TxnOffsetCommit DescribeAcls CreateAcls DeleteAcls DescribeConfigs AlterConfigs AlterReplicaLogDirs
+DescribeLogDirs SaslAuthenticate CreatePartitions CreateDelegationToken RenewDelegationToken ExpireDelegationToken
+DescribeDelegationToken DeleteGroups ElectLeaders IncrementalAlterConfigs AlterPartitionReassignments
+ListPartitionReassignments OffsetDelete DescribeClientQuotas AlterClientQuotas DescribeUserScramCredentials
+AlterUserScramCredentials Vote BeginQuorumEpoch EndQuorumEpoch DescribeQuorum AlterPartition UpdateFeatures Envelope
+FetchSnapshot DescribeCluster DescribeProducers BrokerRegistration BrokerHeartbeat UnregisterBroker
+DescribeTransactions ListTransactions AllocateProducerIds ConsumerGroupHeartbeat ConsumerGroupDescribe
+ControllerRegistration GetTelemetrySubscriptions PushTelemetry AssignReplicasToDirs ListConfigResources
+DescribeTopicPartitions ShareGroupHeartbeat ShareGroupDescribe ShareFetch ShareAcknowledge AddRaftVoter
+RemoveRaftVoter UpdateRaftVoter InitializeShareGroupState ReadShareGroupState WriteShareGroupState
+DeleteShareGroupState ReadShareGroupStateSummary StreamsGroupHeartbeat StreamsGroupDescribe DescribeShareGroupOffsets
+AlterShareGroupOffsets DeleteShareGroupOffsets
+"""
+
+API_NAMES: tuple[str, ...] = tuple(_IN_ORDER.split())
+"""Number → name."""
+
+API_KEYS: dict[str, int] = {name.lower(): key for key, name in enumerate(API_NAMES)} | {"offsets": 2}
+"""Lower-case name → number; `offsets` is what Cilium's rules call ListOffsets."""
+
+ALWAYS = frozenset((17, 18, 36))
+"""Negotiation and authentication: part of every connection."""
+
+PRODUCE = ALWAYS | {0, 3, 10, 22, 24, 25, 26, 28, 60, 75}
+CONSUME = ALWAYS | {1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 23, 60, 68, 75, 76, 78, 79}
+"""Cilium's expansion, and what clients have come to need since."""
+
+ROLES: dict[str, frozenset[int]] = {"produce": PRODUCE, "consume": CONSUME}
+
+WITH_TOPICS = frozenset(
+    (0, 1, 2, 3, 8, 9, 19, 20, 21, 23, 24, 27, 28, 37, 43, 45, 46, 47, 61, 68, 75, 76, 78, 79, 88, 90, 91, 92)
+)
+"""Requests that name topics, so that a rule with a topic has a say on them; others it permits whatever its topic."""
