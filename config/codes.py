@@ -2,7 +2,7 @@
 
 YML: bytes and YAML. DOC: which objects a file holds. CNP0xx: the schema, CNP1xx: what a rule says, CNP2xx: known
 constructs that are not enforced, CNP3xx: accepted here, but worth a look. EPF: the endpoints file. SEC: secrets.
-SET: settings.
+SET: settings. CAS: tables of `policy test`.
 """
 
 from __future__ import annotations
@@ -270,6 +270,8 @@ SECRET_KEYS = Code("SEC002", _E, "it is not clear which key of the secret counts
 SECRET_VALUE = Code("SEC003", _E, "the secret cannot be the value of a header")
 SECRET_MANY = Code("SEC004", _E, "too many secrets")
 SECRET_PLACE = Code("SEC005", _E, "not in the folder of a namespace", "secrets are at secrets-dir/NAMESPACE/NAME")
+
+CASE_SCHEMA = Code("CAS001", _E, "not as a table of cases should be", "`penstock policy test --help` shows one")
 
 SET_UNKNOWN = Code("SET001", _E, "unknown setting")
 SET_VALUE = Code("SET002", _E, "value not allowed")

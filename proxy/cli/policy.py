@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from proxy.cli.cases import test_command
 from proxy.cli.explain import explain_command
 from proxy.cli.output import Failure, agent_options, ask, echo_json, echo_table, output_option
 from proxy.cli.validate import codes_command, schema_command, validate_command
@@ -47,6 +48,7 @@ def get(name: str | None, output: str, socket_path: str) -> None:
 
 
 policy.add_command(explain_command)
+policy.add_command(test_command)
 policy.add_command(validate_command)
 policy.add_command(codes_command)
 policy.add_command(schema_command)
