@@ -19,6 +19,7 @@ from config import codes
 from config.endpoints import EndpointsFile, parse_endpoints
 from config.files import is_policy_file, policy_files
 from config.findings import Finding, has_errors, make_finding
+from config.policy.compile import DocumentKey
 from config.policy.load import LoadedFile, duplicates, parse_file
 from config.policy.lockdown import Lockdown, stand_in
 from config.policy.references import References, references_of
@@ -89,6 +90,58 @@ def _file(digest: bytes, mark: object, latest: LoadedFile, good: LoadedFile | No
     return _File(digest, mark, latest, None, in_force, findings)
 
 
+class _Objects:
+    """Documents by the object that they are about. Of several the first by file and line is in force."""
+
+    def __init__(self) -> None:
+        self._all: dict[DocumentKey, list[Document]] = {}
+        self._by_path: dict[Path, tuple[Document, ...]] = {}
+        self._several: set[DocumentKey] = set()
+        self._changed: set[DocumentKey] = set()
+        self._taken: dict[DocumentKey, Document] = {}
+
+    def replace(self, path: Path, documents: tuple[Document, ...]) -> None:
+        """This is what the file says now."""
+        for document in self._by_path.pop(path, ()):
+            self._all[document.key].remove(document)
+            self._touch(document.key)
+        for document in documents:
+            self._all.setdefault(document.key, []).append(document)
+            self._touch(document.key)
+        if documents:
+            self._by_path[path] = documents
+
+    def _touch(self, key: DocumentKey) -> None:
+        self._changed.add(key)
+        known = self._all[key]
+        if len(known) > 1:
+            known.sort(key=lambda document: (document.file, document.line))
+        (self._several.add if len(known) > 1 else self._several.discard)(key)
+        if not known:
+            del self._all[key]
+
+    def take_changes(self) -> dict[DocumentKey, Document | None]:
+        """What is in force now, of objects for which that is something else than at the last call."""
+        changes: dict[DocumentKey, Document | None] = {}
+        for key in self._changed:
+            before, now = self._taken.get(key), self._all[key][0] if key in self._all else None
+            if before is not now and before != now:
+                changes[key] = now
+            if now is None:
+                self._taken.pop(key, None)
+            else:
+                self._taken[key] = now
+        self._changed.clear()
+        return changes
+
+    def in_force(self) -> tuple[Document, ...]:
+        return tuple(self._all[key][0] for key in sorted(self._all))
+
+    def doubles(self) -> Iterable[Finding]:
+        several = [document for key in self._several for document in self._all[key]]
+        return (finding for _, finding in duplicates((LoadedFile("", tuple(several)),)))
+
+
 class PolicyStore:
     """Policies and endpoints as of the last `refresh`. Not for two threads at once."""
 
@@ -96,6 +149,7 @@ class PolicyStore:
         self._settings = settings
         self._files: dict[Path, _File] = {}
         """In the order of their paths."""
+        self._objects = _Objects()
         self._troubled: set[Path] = set()
         """Files that are stale or denying."""
         self._folder_findings: tuple[Finding, ...] = ()
@@ -107,10 +161,11 @@ class PolicyStore:
         self._references = References()
         self._secrets_findings: tuple[Finding, ...] = ()
         self._resolver = Resolver(settings)
-        self._resolved: object = None
+        self._resolved: tuple[EndpointsFile, References] | None = None
         self._revision = 0
         self._changed: dict[Path, _File | None] = {}
         """What this look found changed: path → what the file was before."""
+        self._file_findings: tuple[Finding, ...] = ()
         self._other_findings: tuple[Finding, ...] = ()
 
     def refresh(self, only: Collection[Path] | None = None) -> Refresh:
@@ -122,12 +177,9 @@ class PolicyStore:
         if only is None or not self._read_these(only):
             self._read_folder()
         self._read_endpoints()
-        doubles = duplicates(file.good or file.latest for file in self._files.values())
-        dropped = {id(document) for document, _ in doubles}
-        documents = tuple(item for item in self._documents() if id(item) not in dropped)
         self._update_references()
         self._read_secrets()
-        snapshot = self._resolve(documents)
+        snapshot = self._resolve()
         stale = [str(path) for path in sorted(self._troubled) if self._files[path].is_stale]
         denying = [str(path) for path in sorted(self._troubled) if not self._files[path].is_stale]
         if has_errors(self._endpoints_findings) and self._endpoints_good:
@@ -136,16 +188,18 @@ class PolicyStore:
             (stale if self._folder_known else denying).append(str(self._settings.policy_dir))
         other = (
             *self._folder_findings,
-            *(finding for _, finding in doubles),
+            *self._objects.doubles(),
             *self._endpoints_findings,
             *self._secrets_findings,
         )
         news = self._news(other)
         self._other_findings = other
+        if self._changed:
+            self._file_findings = tuple(chain.from_iterable(file.findings for file in self._files.values()))
         return Refresh(
             snapshot=snapshot,
             revision=self._revision,
-            findings=(*other, *chain.from_iterable(file.findings for file in self._files.values())),
+            findings=(*other, *self._file_findings),
             news=news,
             stale_files=tuple(stale),
             denying_files=tuple(denying),
@@ -153,13 +207,8 @@ class PolicyStore:
         )
 
     def documents(self) -> tuple[Document, ...]:
-        """Those in force, also where several are about one object (the first by file and line counts)."""
-        return tuple(self._documents())
-
-    def _documents(self) -> Iterable[Document]:
-        yield from chain.from_iterable(file.in_force for file in self._files.values())
-        if self._folder_findings and not self._folder_known:
-            yield stand_in((Lockdown(deny=True),), str(self._settings.policy_dir))
+        """Those in force, in a stable order."""
+        return self._objects.in_force()
 
     def _news(self, other: tuple[Finding, ...]) -> tuple[Finding, ...]:
         known, now = set(self._other_findings), set(other)
@@ -183,14 +232,15 @@ class PolicyStore:
         if found.values != self._references.secrets:
             self._references = replace(self._references, secrets=found.values)
 
-    def _resolve(self, documents: tuple[Document, ...]) -> Snapshot | None:
+    def _resolve(self) -> Snapshot | None:
         """A new revision if anything in force is different."""
         if not self._endpoints_good:
             return None
-        content = (documents, self._endpoints, self._references)
-        if content == self._resolved:
+        changes = self._objects.take_changes()
+        content = (self._endpoints, self._references)
+        if not changes and content == self._resolved:
             return None
-        snapshot = self._resolver.update(documents, self._endpoints, self._references, self._revision + 1)
+        snapshot = self._resolver.change(changes, self._endpoints, self._references, self._revision + 1)
         self._resolved, self._revision = content, self._revision + 1
         return snapshot
 
@@ -219,7 +269,11 @@ class PolicyStore:
         except OSError as problem:
             message = f"the folder cannot be listed: {problem.strerror}"
             self._folder_findings = (make_finding(codes.FILE_UNREADABLE, str(folder), message),)
+            if not self._folder_known:
+                self._objects.replace(folder, (stand_in((Lockdown(deny=True),), str(folder)),))
             return
+        if not self._folder_known:
+            self._objects.replace(folder, ())
         self._folder_known = True
         for path in paths:
             self._read_policy_file(path)
@@ -261,12 +315,14 @@ class PolicyStore:
 
     def _keep(self, path: Path, file: _File) -> None:
         self._changed.setdefault(path, self._files.get(path))
+        self._objects.replace(path, file.in_force)
         self._files[path] = file
         (self._troubled.discard if file.good is file.latest else self._troubled.add)(path)
 
     def _forget(self, path: Path) -> None:
         if path in self._files:
             self._changed.setdefault(path, self._files.pop(path))
+            self._objects.replace(path, ())
             self._troubled.discard(path)
 
     # Endpoints file

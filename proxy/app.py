@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import logging
 import os
 import signal
@@ -304,6 +305,8 @@ async def _serve(settings: Settings) -> int:
 def run(settings: Settings) -> int:
     """Run the agent until SIGTERM. Returns the exit code."""
     configure_logging(settings.log_format, debug=settings.debug)
+    # A large policy is many small objects that live long: looking through them again and again only costs time.
+    gc.set_threshold(50_000, 20, 100)
     try:
         lock = acquire(settings.state_dir / "lock")
     except (AlreadyRunningError, OSError) as error:

@@ -58,15 +58,33 @@ class Resolver:
         self, documents: Iterable[Document], endpoints: EndpointsFile, references: References, revision: int
     ) -> Snapshot:
         """The snapshot of this state. Of two documents about one object the first by file and line counts."""
+        wanted = first_of_each(documents)
+        changes: dict[DocumentKey, Document | None] = dict.fromkeys(self._units.keys() - wanted.keys())
+        for key, document in wanted.items():
+            known = self._units.get(key)
+            if known is None or (known.document is not document and known.document != document):
+                changes[key] = document
+        return self.change(changes, endpoints, references, revision)
+
+    def change(
+        self,
+        changes: Mapping[DocumentKey, Document | None],
+        endpoints: EndpointsFile,
+        references: References,
+        revision: int,
+    ) -> Snapshot:
+        """The snapshot of a state that differs from the last one in these documents; None: it is gone."""
         if endpoints is not self._cluster.file and endpoints != self._cluster.file:
+            known: dict[DocumentKey, Document | None] = {key: unit.document for key, unit in self._units.items()}
+            changes = known | dict(changes)
             self._start_over(endpoints, references)
-        wanted = _first_of_each(documents)
-        other_references = references != self._references
+        outdated = set(changes)
+        if references is not self._references and references != self._references:
+            outdated |= {key for key, unit in self._units.items() if unit.refers}
         self._references = references
-        removed = [unit for unit in self._units.values() if _is_outdated(unit, wanted, other_references)]
-        for unit in removed:
-            del self._units[unit.key]
-        added = [unit_of(wanted[key], references) for key in sorted(wanted.keys() - self._units.keys())]
+        removed = [self._units.pop(key) for key in sorted(outdated & self._units.keys())]
+        wanted = {unit.key: unit.document for unit in removed} | dict(changes)
+        added = [unit_of(document, references) for key in sorted(outdated) if (document := wanted.get(key)) is not None]
         self._units.update((unit.key, unit) for unit in added)
         to_compile = {unit.key for unit in added}
         to_compile |= self._origins.update(added, removed)
@@ -148,17 +166,10 @@ class Resolver:
         return DirectionPolicy(True, tuple(found), owners, only_tried)
 
 
-def _first_of_each(documents: Iterable[Document]) -> dict[DocumentKey, Document]:
+def first_of_each(documents: Iterable[Document]) -> dict[DocumentKey, Document]:
     found: dict[DocumentKey, Document] = {}
     for document in documents:
         known = found.setdefault(document.key, document)
         if known is not document and (document.file, document.line) < (known.file, known.line):
             found[document.key] = document
     return found
-
-
-def _is_outdated(unit: Unit, wanted: Mapping[DocumentKey, Document], other_references: bool) -> bool:
-    document = wanted.get(unit.key)
-    if document is None or (document is not unit.document and document != unit.document):
-        return True
-    return other_references and unit.refers
