@@ -22,4 +22,7 @@ class Benchmark:
         return run(quick)
 
 
-CATALOG = (Benchmark("http1", "HTTP/1.1 through one worker: no proxy, Penstock, Envoy, HAProxy", "benchmarks.http1"),)
+CATALOG = (
+    Benchmark("http1", "HTTP/1.1 through one worker: no proxy, Penstock, Envoy, HAProxy", "benchmarks.http1"),
+    Benchmark("policy", "policies by the thousand: compile time, memory, saved file to verdict", "benchmarks.policy"),
+)
