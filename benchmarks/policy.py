@@ -37,7 +37,7 @@ NOTES = (
     "read: YAML to rules; endpoints: their file; compile: rules to identities and policies of all endpoints; total:",
     "all three. memory: what the process grew by. one change: one policy's file read again and resolved (median, max).",
     "saved to in force: from the rename of a file to the first answer by the new rules on an open connection, over a",
-    "real agent with one worker; it waits 40 ms for a burst of events to end. Median, slowest and fastest.",
+    "real agent with one worker; it waits 25 ms for a burst of events to end. Median, slowest and fastest.",
 )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from config import codes
 from config.endpoints import EndpointsFile, parse_endpoints
-from config.files import is_policy_file, policy_files
+from config.files import is_policy_file, policy_file_names
 from config.findings import Finding, has_errors, make_finding
 from config.policy.compile import DocumentKey
 from config.policy.load import LoadedFile, duplicates, parse_file
@@ -149,6 +149,7 @@ class PolicyStore:
         self._settings = settings
         self._files: dict[Path, _File] = {}
         """In the order of their paths."""
+        self._paths: dict[str, Path] = {}
         self._objects = _Objects()
         self._troubled: set[Path] = set()
         """Files that are stale or denying."""
@@ -251,7 +252,8 @@ class PolicyStore:
         folder = self._settings.policy_dir
         if folder is None or not self._folder_known or self._folder_findings:
             return False
-        policies = [path for path in paths if path != self._settings.endpoints_file and not _is_passing(path)]
+        # Endpoints and secrets are looked at in any case.
+        policies = [path for path in paths if path.is_relative_to(folder) and not _is_passing(path)]
         if not all(is_policy_file(path, folder) for path in policies):
             return False
         for path in policies:
@@ -265,7 +267,7 @@ class PolicyStore:
         if folder is None:
             return
         try:
-            paths = [folder] if folder.is_file() else policy_files(folder)
+            names = [str(folder)] if folder.is_file() else policy_file_names(folder)
         except OSError as problem:
             message = f"the folder cannot be listed: {problem.strerror}"
             self._folder_findings = (make_finding(codes.FILE_UNREADABLE, str(folder), message),)
@@ -275,11 +277,15 @@ class PolicyStore:
         if not self._folder_known:
             self._objects.replace(folder, ())
         self._folder_known = True
-        for path in paths:
-            self._read_policy_file(path)
+        paths = [self._paths.get(name) or Path(name) for name in names]
+        self._paths = dict(zip(names, paths, strict=True))
+        for name, path in self._paths.items():
+            known = self._files.get(path)
+            if known is None or known.mark is None or known.mark != _mark(name):
+                self._read_policy_file(path)
         for path in set(self._files) - set(paths):
             self._forget(path)
-        self._sort(paths)
+        self._sort(self._changed)
 
     def _sort(self, paths: Iterable[Path]) -> None:
         if any(self._changed.get(path, True) is None for path in paths):
@@ -287,9 +293,7 @@ class PolicyStore:
 
     def _read_policy_file(self, path: Path) -> None:
         known = self._files.get(path)
-        mark = _mark(path)
-        if known is not None and mark is not None and known.mark == mark:
-            return
+        mark = _mark(str(path))
         data = read_file(path)
         if isinstance(data, Finding) and not os.path.lexists(path):
             # Gone since the folder was listed.
@@ -351,7 +355,7 @@ def _is_passing(path: Path) -> bool:
     return path.name.startswith(".") and not path.name.startswith("..") and not path.is_dir()
 
 
-def _mark(path: Path) -> object:
+def _mark(path: str) -> object:
     """Changes whenever the file does; None if that cannot be relied on."""
     try:
         status = os.stat(path)

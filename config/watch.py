@@ -1,8 +1,8 @@
 """Says when to look at files again.
 
 Events are hints only. The swap of a ConfigMap reports `..data` and never the names that count, some file systems
-report nothing at all, a burst of events may be lost, and a folder that is replaced takes its watch along; so no event
-is filtered, folders are compared with what was watched, and a rescan comes in any case.
+report nothing at all, a burst of events may be lost, and a folder that is replaced takes its watch along; so names are
+not filtered, folders are compared with what was watched, and a rescan comes in any case.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger("penstock.watch")
 DEBOUNCE_MS = 400
 """A burst of changes is reported once, after this time at the latest …"""
 
-SETTLE_MS = 40
+SETTLE_MS = 25
 """… or when nothing happened for this long: a file that is being written is not read in the middle."""
 
 COMPARE_S = 1.0
@@ -43,20 +43,26 @@ async def changes(paths: Iterable[Path], rescan_interval_s: float) -> AsyncItera
     """
     wanted = list(paths)
     loop = asyncio.get_running_loop()
-    due = loop.time() + rescan_interval_s
+    due = latest = loop.time() + rescan_interval_s
     while True:
         watched = _folders(wanted)
         async with aclosing(_wakes(sorted(watched), min(COMPARE_S, rescan_interval_s))) as wakes:
-            async for happened in wakes:
+            async for burst in wakes:
+                happened = frozenset(path for path in burst if _concerns(path, wanted))
                 replaced = _folders(wanted) != watched
                 if replaced or loop.time() >= due:
-                    due = loop.time() + rescan_interval_s
+                    due = latest = loop.time() + rescan_interval_s
                     yield None
                 elif happened:
-                    due = min(due, loop.time() + CONFIRM_S)
+                    due = min(latest, loop.time() + CONFIRM_S)
                     yield happened
                 if replaced:
                     break
+
+
+def _concerns(path: Path, wanted: Iterable[Path]) -> bool:
+    """Watches reach into all folders below. What lies deeper than a wanted file is not about it."""
+    return any(path.is_relative_to(item) or path.parent == item.parent for item in wanted)
 
 
 def _folders(paths: Iterable[Path]) -> dict[Path, _Folder]:
