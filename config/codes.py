@@ -269,6 +269,9 @@ SECRET_UNREADABLE = Code("SEC001", _E, "a secret cannot be read", "check owner a
 SECRET_KEYS = Code("SEC002", _E, "it is not clear which key of the secret counts", "call it value or token")
 SECRET_VALUE = Code("SEC003", _E, "the secret cannot be the value of a header")
 SECRET_MANY = Code("SEC004", _E, "too many secrets")
+SECRET_MISSING = Code(
+    "SEC006", _W, "a secret that a rule names is not there", "the rule matches nothing until it is in secrets-dir"
+)
 SECRET_PLACE = Code("SEC005", _E, "not in the folder of a namespace", "secrets are at secrets-dir/NAMESPACE/NAME")
 
 CASE_SCHEMA = Code("CAS001", _E, "not as a table of cases should be", "`penstock policy test --help` shows one")

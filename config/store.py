@@ -24,7 +24,7 @@ from config.policy.load import LoadedFile, duplicates, parse_file
 from config.policy.lockdown import Lockdown, stand_in
 from config.policy.references import References, references_of
 from config.policy.resolve import Resolver
-from config.policy.resolved import Snapshot
+from config.policy.resolved import HttpRule, Snapshot
 from config.policy.rules import Document, Referenced
 from config.secrets import read_secrets
 from config.settings import Settings
@@ -61,6 +61,7 @@ class _File:
     """One policy file: what it says now, and what it said when it was last whole.
 
     `mark` is what the file system says of it; the content is read again when that is another one. None: always.
+    `secrets` are those that rules cannot do without, with the lines of their entries.
     """
 
     digest: bytes
@@ -69,6 +70,7 @@ class _File:
     good: LoadedFile | None
     in_force: tuple[Document, ...]
     findings: tuple[Finding, ...]
+    secrets: tuple[tuple[str, int], ...]
 
     @property
     def is_stale(self) -> bool:
@@ -84,10 +86,20 @@ def _file(digest: bytes, mark: object, latest: LoadedFile, good: LoadedFile | No
     if not latest.ok:
         code = codes.DOC_STALE if good else codes.DOC_LOCKED
         findings = tuple(sorted({*findings, make_finding(code, latest.path, code.title)}))
-    if good is not None:
-        return _File(digest, mark, latest, good, good.documents, findings)
-    in_force = (*latest.documents, stand_in(latest.lockdowns, latest.path))
-    return _File(digest, mark, latest, None, in_force, findings)
+    in_force = good.documents if good else (*latest.documents, stand_in(latest.lockdowns, latest.path))
+    return _File(digest, mark, latest, good, in_force, findings, tuple(dict.fromkeys(_secrets_of(in_force))))
+
+
+def _secrets_of(documents: Iterable[Document]) -> Iterable[tuple[str, int]]:
+    for document in documents:
+        for rule in document.rules:
+            for entry in rule.entries:
+                for port_rule in entry.port_rules or ():
+                    for item in port_rule.l7 or ():
+                        if isinstance(item, HttpRule):
+                            yield from (
+                                (match.secret, entry.line) for match in item.header_matches if not match.is_known
+                            )
 
 
 class _Objects:
@@ -153,6 +165,7 @@ class PolicyStore:
         self._objects = _Objects()
         self._troubled: set[Path] = set()
         """Files that are stale or denying."""
+        self._secret_users: set[Path] = set()
         self._folder_findings: tuple[Finding, ...] = ()
         self._folder_known = False
         self._endpoints = EndpointsFile()
@@ -192,6 +205,7 @@ class PolicyStore:
             *self._objects.doubles(),
             *self._endpoints_findings,
             *self._secrets_findings,
+            *self._missing_secrets(),
         )
         news = self._news(other)
         self._other_findings = other
@@ -232,6 +246,13 @@ class PolicyStore:
         self._secrets_findings = found.findings
         if found.values != self._references.secrets:
             self._references = replace(self._references, secrets=found.values)
+
+    def _missing_secrets(self) -> Iterable[Finding]:
+        for path in sorted(self._secret_users):
+            for secret, line in self._files[path].secrets:
+                if secret not in self._references.secrets:
+                    message = f"the secret {secret} is not there"
+                    yield make_finding(codes.SECRET_MISSING, str(path), message, line=line, column=1)
 
     def _resolve(self) -> Snapshot | None:
         """A new revision if anything in force is different."""
@@ -322,12 +343,14 @@ class PolicyStore:
         self._objects.replace(path, file.in_force)
         self._files[path] = file
         (self._troubled.discard if file.good is file.latest else self._troubled.add)(path)
+        (self._secret_users.add if file.secrets else self._secret_users.discard)(path)
 
     def _forget(self, path: Path) -> None:
         if path in self._files:
             self._changed.setdefault(path, self._files.pop(path))
             self._objects.replace(path, ())
             self._troubled.discard(path)
+            self._secret_users.discard(path)
 
     # Endpoints file
 

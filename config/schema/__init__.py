@@ -11,7 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from config.policy.kubernetes import NetworkPolicy
 from config.policy.model import PolicyObject
+from config.policy.objects import CidrGroupObject
 from config.schema.descriptions import FIELDS
 
 Json = dict[str, Any]
@@ -23,6 +25,8 @@ DIALECT = "http://json-schema.org/draft-07/schema#"
 KINDS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("cilium.io/v2", "CiliumNetworkPolicy", PolicyObject),
     ("cilium.io/v2", "CiliumClusterwideNetworkPolicy", PolicyObject),
+    ("cilium.io/v2", "CiliumCIDRGroup", CidrGroupObject),
+    ("networking.k8s.io/v1", "NetworkPolicy", NetworkPolicy),
 )
 """Each kind of object that a policy file may hold: apiVersion, kind, model."""
 

@@ -363,7 +363,10 @@ def test_a_secret_comes_changes_and_goes(tmp_path: Path) -> None:
     assert in_force([path]) == ("s3cret-2", True)
     secret.write_bytes(b"s3cret\0")
     assert in_force() == ("", False)
-    assert [finding.code for finding in node.store.refresh().findings] == [codes.SECRET_VALUE.id]
+    found = node.store.refresh()
+    assert [finding.code for finding in found.findings] == [codes.SECRET_VALUE.id, codes.SECRET_MISSING.id]
+    assert (found.findings[1].file, found.findings[1].line) == (str(path), 6)
     secret.unlink()
     assert in_force() == ("", False)
+    assert [finding.code for finding in node.store.refresh().findings] == [codes.SECRET_MISSING.id]
     assert node.store.refresh().ok

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from ipaddress import ip_network
 
 from config import codes
+from config.policy.dns import selects
 from config.policy.lint.covers import PortTable
 from config.policy.lint.view import Item, Note, Part, View, note, rule_note
 from config.policy.resolved import Direction, DnsRule, Protocol
@@ -54,11 +54,11 @@ def _dns_rules(view: View) -> dict[Selector, dict[DnsRule, None]]:
 
 
 def _permits(rule: DnsRule, name: FqdnPeer) -> bool:
-    """Also when it is not certain: globs are compared by the shortest text that they match."""
+    """Also when it is not certain: globs are compared by one text that they match."""
     sample = name.name or name.pattern.replace("*", "x")
-    if rule.name:
-        return rule.name == sample
-    return not rule.pattern or rule.pattern == name.pattern or fnmatchcase(sample, rule.pattern.replace("[", "[[]"))
+    if rule.pattern and (rule.pattern == name.pattern or selects("", rule.pattern, sample)):
+        return True
+    return selects(rule.name, "", sample)
 
 
 def names_on_all_ports(view: View) -> Iterator[Note]:
