@@ -23,7 +23,7 @@ from config.policy.compile import DocumentKey
 from config.policy.load import LoadedFile, duplicates, parse_file
 from config.policy.lockdown import Lockdown, stand_in
 from config.policy.references import References, references_of
-from config.policy.resolve import Resolver
+from config.policy.resolve import Resolver, Selection
 from config.policy.resolved import HttpRule, Snapshot
 from config.policy.rules import Document, Referenced
 from config.secrets import read_secrets
@@ -224,6 +224,10 @@ class PolicyStore:
     def documents(self) -> tuple[Document, ...]:
         """Those in force, in a stable order."""
         return self._objects.in_force()
+
+    def selections(self) -> list[Selection]:
+        """Whom the peers of the policies mean that were resolved last."""
+        return self._resolver.selections()
 
     def _news(self, other: tuple[Finding, ...]) -> tuple[Finding, ...]:
         known, now = set(self._other_findings), set(other)

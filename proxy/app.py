@@ -24,6 +24,7 @@ from pathlib import Path
 import uvloop
 
 from config.findings import Severity
+from config.policy.resolve import Selection
 from config.policy.resolved import Snapshot
 from config.policy.rules import Document
 from config.settings import Limits, Settings
@@ -212,6 +213,10 @@ class Agent:
 
     def documents(self) -> tuple[Document, ...]:
         return self._documents
+
+    async def selections(self) -> list[Selection]:
+        async with self._changing:
+            return await asyncio.to_thread(self._store.selections)
 
     def config(self) -> Mapping[str, object]:
         return self._settings.model_dump(mode="json")

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from config.endpoints import EndpointsFile
 from config.identity import Reserved
 from config.policy.compile import Compiled, Compiler, DocumentKey, RuleKey, Unit, unit_of
+from config.policy.mismatch import peer_words
 from config.policy.named_ports import own_ports
 from config.policy.origins import DEFAULT_ALLOW, HOST_ACCESS, Origins
 from config.policy.outside import Outside
-from config.policy.references import References
-from config.policy.resolved import Direction, DirectionPolicy, Endpoint, EndpointPolicy, Rule, Snapshot
-from config.policy.rules import Document
+from config.policy.references import References, expand
+from config.policy.resolved import Direction, DirectionPolicy, Endpoint, EndpointPolicy, PolicyName, Rule, Snapshot
+from config.policy.rules import Document, Peer
 from config.policy.selectors import Selector
 from config.settings import Settings
 
@@ -33,6 +35,16 @@ def resolve(
 ) -> Snapshot:
     """Everything that is to be enforced."""
     return Resolver(settings).update(documents, endpoints, references or References(), revision)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A peer as policies name it, which policies do, how often, and the identities it means."""
+
+    selector: str
+    policies: tuple[PolicyName, ...]
+    users: int
+    identities: tuple[int, ...]
 
 
 class Resolver:
@@ -98,6 +110,23 @@ class Resolver:
             identities=self._outside.identities,
             origins=self._origins.by_id,
         )
+
+    def selections(self) -> list[Selection]:
+        """Every peer that policies name, with whom it means now; the most used first."""
+        users: defaultdict[Peer, list[DocumentKey]] = defaultdict(list)
+        for unit in self._units.values():
+            for rule in unit.document.rules:
+                for entry in rule.entries:
+                    for peer in entry.peers or ():
+                        users[peer].append(unit.key)
+        found = [self._selection(peer, keys) for peer, keys in users.items()]
+        return sorted(found, key=lambda item: (-item.users, item.selector))
+
+    def _selection(self, peer: Peer, keys: list[DocumentKey]) -> Selection:
+        meant = self._cluster.select_any(expand(peer, self._references))
+        identities = tuple(sorted(self._outside.identities if meant is None else meant))
+        owners = tuple(PolicyName(*key) for key in sorted(set(keys)))
+        return Selection(peer_words(peer), owners, len(keys), identities)
 
     def _compile(self, keys: set[DocumentKey], removed: Iterable[Unit]) -> set[Selector]:
         """Compiles these documents; the subjects of all rules that are other ones now."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from config.policy.resolve import Selection
 from config.policy.resolved import Snapshot
 from config.policy.rules import Document
 from proxy.flows.ring import FlowRing
@@ -159,7 +160,7 @@ def _files(count: int) -> str:
 
 
 class AgentView(Protocol):
-    """What the server reads. All calls are quick, and made in the agent's event loop.
+    """What the server reads. All calls are made in the agent's event loop, and quick but for `selections`.
 
     `snapshot` is the one in force, `documents` what it was resolved from; `flows` never changes; `config` is the
     effective settings as JSON values, with the source of each under the same key in `config_sources`.
@@ -173,6 +174,8 @@ class AgentView(Protocol):
     def snapshot(self) -> Snapshot: ...
 
     def documents(self) -> tuple[Document, ...]: ...
+
+    async def selections(self) -> list[Selection]: ...
 
     def config(self) -> Mapping[str, object]: ...
 

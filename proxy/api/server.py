@@ -55,6 +55,7 @@ class ApiServer:
         app.router.add_get("/v1/healthz", self._healthz)
         app.router.add_get("/v1/policy", self._policy)
         app.router.add_get("/v1/policy/explain", self._explain)
+        app.router.add_get("/v1/policy/selectors", self._selectors)
         app.router.add_get("/v1/flows", self._flows)
         app.router.add_get("/v1/endpoint", self._endpoints)
         app.router.add_get("/v1/endpoint/{id}", self._endpoint)
@@ -89,6 +90,9 @@ class ApiServer:
 
     async def _policy(self, _: web.Request) -> web.Response:
         return _json(views.policy(self._view.status(), self._view.snapshot()))
+
+    async def _selectors(self, _: web.Request) -> web.Response:
+        return _json(views.selectors(await self._view.selections()))
 
     async def _explain(self, request: web.Request) -> web.Response:
         asked, everything = explain.parse(request.query.items())
@@ -148,7 +152,8 @@ async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse
     except ApiError as error:
         return _json(error.to_json(), error.status)
     except web.HTTPNotFound:
-        hint = "routes: /v1/healthz /v1/policy /v1/policy/explain /v1/flows /v1/endpoint /v1/identity /v1/config"
+        policy = "/v1/policy /v1/policy/explain /v1/policy/selectors"
+        hint = f"routes: /v1/healthz {policy} /v1/flows /v1/endpoint /v1/identity /v1/config"
         return _json(ApiError(404, "no-such-route", f"there is no {request.path}", hint).to_json(), 404)
     except web.HTTPMethodNotAllowed as error:
         message = f"{request.method} is not possible here: this API only reads"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Final
 
+from config.policy.resolve import Selection
 from config.policy.resolved import Direction, Endpoint, EndpointPolicy, Snapshot
 from proxy.api.models import AgentStatus, Json
 from proxy.flows.enrich import OWN_KIND
@@ -81,6 +83,19 @@ def policy(agent: AgentStatus, snapshot: Snapshot) -> Json:
         "revision": snapshot.revision,
         "findings": [finding.to_json() for finding in agent.policy.findings],
     }
+
+
+def selectors(selections: Iterable[Selection]) -> list[Json]:
+    """What `penstock policy selectors` prints; the keys are Cilium's."""
+    return [
+        {
+            "selector": item.selector,
+            "labels": [{"kind": kind, "namespace": namespace, "name": name} for kind, namespace, name in item.policies],
+            "users": item.users,
+            "identities": list(item.identities),
+        }
+        for item in selections
+    ]
 
 
 def _deciding(rules: EndpointPolicy) -> list[tuple[str, str, str]]:

@@ -7,9 +7,12 @@ from typing import Any
 import click
 
 from proxy.cli.cases import test_command
+from proxy.cli.diff import diff_command
 from proxy.cli.explain import explain_command
 from proxy.cli.output import Failure, agent_options, ask, echo_json, echo_table, output_option
+from proxy.cli.selectors import selectors_command
 from proxy.cli.validate import codes_command, schema_command, validate_command
+from proxy.cli.wait import wait_command
 
 
 @click.group(no_args_is_help=True)
@@ -47,7 +50,10 @@ def get(name: str | None, output: str, socket_path: str) -> None:
     click.echo(f"Revision: {body['revision']}")
 
 
+policy.add_command(diff_command)
 policy.add_command(explain_command)
+policy.add_command(selectors_command)
+policy.add_command(wait_command)
 policy.add_command(test_command)
 policy.add_command(validate_command)
 policy.add_command(codes_command)

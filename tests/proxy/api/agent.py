@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from config.policy.resolved import Snapshot
+from config.policy.resolve import Selection
+from config.policy.resolved import PolicyName, Snapshot
 from config.policy.rules import Document
 from proxy.api import socket_path
 from proxy.api.client import Client
@@ -59,6 +60,9 @@ class View:
 
     def documents(self) -> tuple[Document, ...]:
         return self.sources
+
+    async def selections(self) -> list[Selection]:
+        return [Selection("app=web", (PolicyName("CiliumNetworkPolicy", "shop", "web"),), 2, (300, 301))]
 
     def config(self) -> Mapping[str, object]:
         return {"enable-policy": "default", "state-dir": Path("/run/penstock")}
