@@ -95,13 +95,15 @@ def difference(before: World, after: World) -> list[Difference]:
     peers = list(_peers(before.snapshot, after.snapshot))
     groups: defaultdict[tuple[Direction, tuple[bool, bool], tuple[Change, ...]], list[str]] = defaultdict(list)
     known: dict[tuple[int, int, Direction], tuple[Change, ...]] = {}
+    # The same identity may be fewer addresses than before.
+    same_prefixes = before.snapshot.ipcache == after.snapshot.ipcache
     for number, endpoint in before.snapshot.endpoints.items():
         one, other = before.snapshot.policies.get(number), after.snapshot.policies.get(number)
         if one is None or other is None:
             continue
         for direction in Direction:
             old, new = one.direction(direction), other.direction(direction)
-            if _meaning(old) == _meaning(new):
+            if same_prefixes and _meaning(old) == _meaning(new):
                 continue
             key = (id(old), id(new), direction)
             if key not in known:
@@ -114,7 +116,7 @@ def difference(before: World, after: World) -> list[Difference]:
 
 
 def _meaning(policy: DirectionPolicy) -> object:
-    """Without where the rules stand; numbers of prefixes may differ all the same."""
+    """Without where the rules stand."""
     rules = frozenset((rule.identities, rule.ports, rule.deny, rule.l7, rule.audit) for rule in policy.rules)
     return policy.enforced, policy.audit, rules
 
