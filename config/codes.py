@@ -152,7 +152,7 @@ FQDN_WITH_ENTITIES = Code(
 )
 
 GROUP_EXCEPT = Code("CNP317", _W, "Cilium does not check except beside a CIDR group", "taken as without these prefixes")
-TRIED_DIRECTION = Code(
+UNLISTED_DIRECTION = Code(
     "CNP318",
     _W,
     "rules of a direction that policyTypes does not list",

@@ -101,7 +101,9 @@ def _governed(spec: NetworkPolicySpec, scope: Scope) -> tuple[bool, bool]:
     for name, items in (("Ingress", spec.ingress), ("Egress", spec.egress)):
         if items and types and name not in types:
             path = ("spec", name.lower())
-            scope.add(codes.TRIED_DIRECTION, path, f"policyTypes does not list {name}, but there are rules", key=True)
+            scope.add(
+                codes.UNLISTED_DIRECTION, path, f"policyTypes does not list {name}, but there are rules", key=True
+            )
     ingress = bool(spec.ingress) or "Ingress" in types or "Egress" not in types
     return ingress, bool(spec.egress) or "Egress" in types
 

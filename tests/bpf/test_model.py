@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 
 from bpf.model import Direction, Model, find_row, identity_of, judge
 from bpf.reasons import DropReason
-from bpf.tables import EndpointFlag, Policy, Row, RowVerdict
+from bpf.tables import DesiredState, EndpointFlag, Policy, Row, RowVerdict
 from tests.bpf import packets
 from tests.bpf.packets import ACK, FIN, RST, SYN, TCP, UDP
 from tests.bpf.states import (
@@ -57,6 +57,37 @@ def test_of_equals_the_narrower_then_the_peers_own_names_the_rule() -> None:
     assert find_row(policy, ID_A, Direction.INGRESS, TCP, 80) == Row(ALLOW, 2)
     policy[row(ID_A, INGRESS, TCP, 80)] = Row(ALLOW, 3)
     assert find_row(policy, ID_A, Direction.INGRESS, TCP, 80) == Row(ALLOW, 3)
+
+
+@pytest.mark.parametrize("identity", [192, 0])
+def test_a_port_prefix_of_a_peer_or_of_anybody(identity: int) -> None:
+    """P11, P12: ports 64–127 are port 64 with 10 bits."""
+    policy = rows(ALLOW, row(identity, INGRESS, TCP, 64, bits=10))
+    assert find_row(policy, 192, Direction.INGRESS, TCP, 80) is not None
+    assert find_row(policy, 192, Direction.INGRESS, TCP, 200) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "identity"),
+    [
+        pytest.param("192.168.0.1", 173, id="I01"),
+        pytest.param("192.168.0.2", 12, id="I01 beside"),
+        pytest.param("::1", 1, id="I03"),
+        pytest.param("::", 12, id="I03 any"),
+        pytest.param("f00d::1", 173, id="I03 other"),
+        pytest.param("beef:0:0:1::42", 11, id="I04"),
+        pytest.param("beef:0:0:2::", 12, id="I04 beside"),
+    ],
+)
+def test_the_longest_prefix_says_who_an_address_is(address: str, identity: int) -> None:
+    known = {
+        173: ("192.168.0.1", "f00d::1"),
+        1: ("127.0.0.1/32", "::1/128"),
+        11: ("127.0.0.0/8", "beef::/63"),
+        12: ("0.0.0.0/0", "::/0"),
+    }
+    ipcache = {ip_network(text): number for number, texts in known.items() for text in texts}
+    assert identity_of(DesiredState({}, ipcache), ip_address(address)) == identity
 
 
 @pytest.mark.parametrize(("port", "found"), [(79, False), (80, True), (95, True), (96, False)])

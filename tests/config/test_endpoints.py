@@ -115,3 +115,12 @@ def test_what_is_wrong_is_located(text: str, code: Code, line: int, message: str
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     (finding,) = load_endpoints(tmp_path / "e.yaml").findings
     assert finding.code == codes.FILE_UNREADABLE.id
+
+
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1/31", "127.0.0.1/33", "127.0.0.1/32a", "127.0.0.1/ 32", "255.256.0.0", "128.0.0.0/0"]
+)
+def test_addresses_that_are_none(text: str) -> None:
+    """I05; one that is given twice has a test of its own."""
+    file = parse_endpoints(f'endpoints: [{{name: a, addresses: ["{text}"]}}]'.encode(), "e.yaml")
+    assert [finding.code for finding in file.findings] == [codes.EPF_ADDRESS.id]

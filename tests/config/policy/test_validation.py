@@ -199,6 +199,7 @@ REFUSED: list[tuple[str, str, Code]] = [
     ("V56", "egress: [{toCIDRSet: [{cidrGroupRef: g, cidrGroupSelector: {matchLabels: {a: b}}}]}]", codes.CIDR_CHOICE),
     ("V60 in", "ingress: [{fromEntities: [everything]}]", codes.ENTITY_UNKNOWN),
     ("V60 out", "egress: [{toEntities: [All]}]", codes.ENTITY_UNKNOWN),
+    ("V63", "ingress: [{toPorts: [{ports: ['port \"8050\"']}]}]", codes.SCHEMA_TYPE),
     ("V64", "ingress: [{fromEndpoints: [{matchLabels: {a: [b]}}]}]", codes.SCHEMA_TYPE),
     ("D03", "egress: [{toFQDNs: [{matchName: a.b, matchPattern: '*'}]}]", codes.FQDN_BOTH),
     ("Q31", "egress: [{toFQDNs: [{matchPattern: '-invalid-pattern('}]}]", codes.FQDN_BAD),
