@@ -52,7 +52,7 @@ class Options:
 
     flows: int = 65536
     connections: int = 65536
-    policy_entries: int = 16384
+    policy_entries: int = 131072
     ipcache_entries: int = 524288
     endpoints: int = 16384
     events_bytes: int = 1 << 20
