@@ -19,7 +19,7 @@ kubeApiServer: [192.0.2.10]                           # optional
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
@@ -79,6 +79,14 @@ class EndpointsFile:
     @property
     def ok(self) -> bool:
         return not has_errors(self.findings)
+
+    def on_this_node(self) -> EndpointsFile:
+        """As if all pods ran here: for questions about policies that are asked without a node."""
+        here = (
+            pod if pod.interface or pod.netns else replace(pod, interface=f"{pod.namespace}/{pod.name}")
+            for pod in self.endpoints
+        )
+        return replace(self, endpoints=tuple(here))
 
 
 class _Strict(BaseModel):

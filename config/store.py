@@ -19,16 +19,16 @@ from config import codes
 from config.endpoints import EndpointsFile, parse_endpoints
 from config.files import is_policy_file, policy_file_names
 from config.findings import Finding, has_errors, make_finding
-from config.policy.compile import DocumentKey
-from config.policy.load import LoadedFile, duplicates, parse_file
+from config.policy.load import LoadedFile, parse_file
 from config.policy.lockdown import Lockdown, stand_in
 from config.policy.references import References, references_of
 from config.policy.resolve import Resolver, Selection
-from config.policy.resolved import HttpRule, Snapshot
-from config.policy.rules import Document, Referenced
+from config.policy.resolved import Snapshot
+from config.policy.rules import Document
 from config.secrets import read_secrets
 from config.settings import Settings
 from config.text import read_file
+from config.versions import Objects, PolicyFile, policy_file
 
 _SETTLED_NS = 100_000_000
 """A file that was changed less than this before it was read may change again without its times telling."""
@@ -56,113 +56,15 @@ class Refresh:
         return not has_errors(self.findings)
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """One policy file: what it says now, and what it said when it was last whole.
-
-    `mark` is what the file system says of it; the content is read again when that is another one. None: always.
-    `secrets` are those that rules cannot do without, with the lines of their entries.
-    """
-
-    digest: bytes
-    mark: object
-    latest: LoadedFile
-    good: LoadedFile | None
-    in_force: tuple[Document, ...]
-    findings: tuple[Finding, ...]
-    secrets: tuple[tuple[str, int], ...]
-
-    @property
-    def is_stale(self) -> bool:
-        return self.good is not None and self.good is not self.latest
-
-    @property
-    def objects(self) -> tuple[Referenced, ...]:
-        return (self.good or self.latest).objects
-
-
-def _file(digest: bytes, mark: object, latest: LoadedFile, good: LoadedFile | None) -> _File:
-    findings = latest.findings
-    if not latest.ok:
-        code = codes.DOC_STALE if good else codes.DOC_LOCKED
-        findings = tuple(sorted({*findings, make_finding(code, latest.path, code.title)}))
-    in_force = good.documents if good else (*latest.documents, stand_in(latest.lockdowns, latest.path))
-    return _File(digest, mark, latest, good, in_force, findings, tuple(dict.fromkeys(_secrets_of(in_force))))
-
-
-def _secrets_of(documents: Iterable[Document]) -> Iterable[tuple[str, int]]:
-    for document in documents:
-        for rule in document.rules:
-            for entry in rule.entries:
-                for port_rule in entry.port_rules or ():
-                    for item in port_rule.l7 or ():
-                        if isinstance(item, HttpRule):
-                            yield from (
-                                (match.secret, entry.line) for match in item.header_matches if not match.is_known
-                            )
-
-
-class _Objects:
-    """Documents by the object that they are about. Of several the first by file and line is in force."""
-
-    def __init__(self) -> None:
-        self._all: dict[DocumentKey, list[Document]] = {}
-        self._by_path: dict[Path, tuple[Document, ...]] = {}
-        self._several: set[DocumentKey] = set()
-        self._changed: set[DocumentKey] = set()
-        self._taken: dict[DocumentKey, Document] = {}
-
-    def replace(self, path: Path, documents: tuple[Document, ...]) -> None:
-        """This is what the file says now."""
-        for document in self._by_path.pop(path, ()):
-            self._all[document.key].remove(document)
-            self._touch(document.key)
-        for document in documents:
-            self._all.setdefault(document.key, []).append(document)
-            self._touch(document.key)
-        if documents:
-            self._by_path[path] = documents
-
-    def _touch(self, key: DocumentKey) -> None:
-        self._changed.add(key)
-        known = self._all[key]
-        if len(known) > 1:
-            known.sort(key=lambda document: (document.file, document.line))
-        (self._several.add if len(known) > 1 else self._several.discard)(key)
-        if not known:
-            del self._all[key]
-
-    def take_changes(self) -> dict[DocumentKey, Document | None]:
-        """What is in force now, of objects for which that is something else than at the last call."""
-        changes: dict[DocumentKey, Document | None] = {}
-        for key in self._changed:
-            before, now = self._taken.get(key), self._all[key][0] if key in self._all else None
-            if before is not now and before != now:
-                changes[key] = now
-            if now is None:
-                self._taken.pop(key, None)
-            else:
-                self._taken[key] = now
-        self._changed.clear()
-        return changes
-
-    def in_force(self) -> tuple[Document, ...]:
-        return tuple(self._all[key][0] for key in sorted(self._all))
-
-    def doubles(self) -> Iterable[Finding]:
-        several = [document for key in self._several for document in self._all[key]]
-        return (finding for _, finding in duplicates((LoadedFile("", tuple(several)),)))
-
-
 class PolicyStore:
     """Policies and endpoints as of the last `refresh`. Not for two threads at once."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._files: dict[Path, _File] = {}
+        self._files: dict[Path, PolicyFile] = {}
         """In the order of their paths."""
         self._paths: dict[str, Path] = {}
-        self._objects = _Objects()
+        self._objects = Objects()
         self._troubled: set[Path] = set()
         """Files that are stale or denying."""
         self._secret_users: set[Path] = set()
@@ -177,7 +79,7 @@ class PolicyStore:
         self._resolver = Resolver(settings)
         self._resolved: tuple[EndpointsFile, References] | None = None
         self._revision = 0
-        self._changed: dict[Path, _File | None] = {}
+        self._changed: dict[Path, PolicyFile | None] = {}
         """What this look found changed: path → what the file was before."""
         self._file_findings: tuple[Finding, ...] = ()
         self._other_findings: tuple[Finding, ...] = ()
@@ -327,7 +229,7 @@ class PolicyStore:
         if isinstance(data, Finding):
             unreadable = LoadedFile(str(path), findings=(data,), lockdowns=(Lockdown(deny=True),))
             if known is None or known.latest != unreadable:
-                self._keep(path, _file(b"", None, unreadable, known.good if known else None))
+                self._keep(path, policy_file(b"", None, unreadable, known.good if known else None))
             return
         digest = hashlib.blake2b(data, digest_size=16).digest()
         if known is not None and known.digest == digest:
@@ -338,11 +240,11 @@ class PolicyStore:
         if before is not None and before.documents and latest.ok and not latest.summaries:
             # A writer that does not replace the file empties it first.
             emptied = make_finding(codes.DOC_EMPTIED, str(path), codes.DOC_EMPTIED.title)
-            self._keep(path, _file(digest, mark, replace(latest, findings=(emptied,)), before))
+            self._keep(path, policy_file(digest, mark, replace(latest, findings=(emptied,)), before))
             return
-        self._keep(path, _file(digest, mark, latest, latest if latest.ok else before))
+        self._keep(path, policy_file(digest, mark, latest, latest if latest.ok else before))
 
-    def _keep(self, path: Path, file: _File) -> None:
+    def _keep(self, path: Path, file: PolicyFile) -> None:
         self._changed.setdefault(path, self._files.get(path))
         self._objects.replace(path, file.in_force)
         self._files[path] = file

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from config.endpoints import EndpointsFile, Workload
+from config.endpoints import EndpointsFile
 from config.findings import Finding, has_errors
 from config.manifests import read_endpoints
 from config.policy.explain import World
@@ -46,8 +46,7 @@ class Files:
         namespace: str = DEFAULT_NAMESPACE,
     ) -> World:
         """What is enforced. Those `parties` that are labels get a pod that has them. Raises PartyError."""
-        pods = tuple(map(_on_this_node, self.endpoints.endpoints))
-        endpoints = replace(self.endpoints, endpoints=pods, findings=())
+        endpoints = replace(self.endpoints.on_this_node(), findings=())
         for text in dict.fromkeys(filter(is_labels, parties)):
             made = pod_with_labels(text, endpoints, namespace)
             endpoints = replace(endpoints, endpoints=(*endpoints.endpoints, made))
@@ -75,7 +74,3 @@ def _in_force(file: LoadedFile) -> tuple[Document, ...]:
         # A folder that cannot be listed: who knows what is in it.
         lockdowns = (Lockdown(deny=True),)
     return (*file.documents, stand_in(lockdowns, file.path))
-
-
-def _on_this_node(item: Workload) -> Workload:
-    return item if item.interface or item.netns else replace(item, interface=f"{item.namespace}/{item.name}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from config import codes
-from config.endpoints import EndpointsFile, Workload
+from config.endpoints import EndpointsFile
 from config.files import policy_files
 from config.findings import Finding, Severity, make_finding
 from config.manifests import read_endpoints
@@ -131,7 +131,7 @@ def _with_lint(files: list[LoadedFile], endpoints: EndpointsFile | None) -> list
     references = references_of(item for file in files for item in file.objects)
     known = None
     if endpoints is not None and endpoints.ok:
-        known = replace(endpoints, endpoints=tuple(map(_on_this_node, endpoints.endpoints)), findings=())
+        known = replace(endpoints.on_this_node(), findings=())
     notes: dict[str, list[Note]] = {}
     for note in run_lints(View(documents, references, known)):
         notes.setdefault(note.document.file, []).append(note)
@@ -149,10 +149,6 @@ def _first_of_each(files: Iterable[LoadedFile]) -> tuple[Document, ...]:
     for document in sorted((d for file in files for d in file.documents), key=lambda d: (d.file, d.line)):
         found.setdefault(document.key, document)
     return tuple(found.values())
-
-
-def _on_this_node(item: Workload) -> Workload:
-    return item if item.interface or item.netns else replace(item, interface=f"{item.namespace}/{item.name}")
 
 
 def _load(path: Path, seen: set[Path]) -> Iterable[LoadedFile]:
