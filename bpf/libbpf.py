@@ -70,6 +70,18 @@ class MapCreateOpts(ctypes.Structure):
     )
 
 
+class LinkCreateOpts(ctypes.Structure):
+    """struct bpf_link_create_opts of <bpf/bpf.h>, as far as every libbpf 1.x has it."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("flags", c_uint32),
+        ("iter_info", c_void_p),
+        ("iter_info_len", c_uint32),
+        ("target_btf_id", c_uint32),
+    )
+
+
 _PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {
     # name: (result, *arguments)
     "bpf_object__open_file": (c_void_p, c_char_p, c_void_p),
@@ -102,6 +114,7 @@ _PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_map_get_next_key": (c_int, c_int, c_void_p, c_void_p),
     "bpf_map_get_fd_by_id": (c_int, c_uint32),
     "bpf_link_create": (c_int, c_int, c_int, c_int, c_void_p),
+    "bpf_link_update": (c_int, c_int, c_int, c_void_p),
     "bpf_prog_test_run_opts": (c_int, c_int, c_void_p),
     "ring_buffer__new": (c_void_p, c_int, SAMPLE, c_void_p, c_void_p),
     "ring_buffer__consume": (c_int, c_void_p),

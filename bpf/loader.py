@@ -29,17 +29,19 @@ from bpf.libbpf import check, library, take_messages
 MAPS: Final = (
     "config",
     "endpoints",
+    "endpoints_by_id",
     "endpoints_by_if",
     "ipcache",
     "policy",
     "ct",
+    "fragments",
     "proxy_sockets",
     "proxy_conns",
     "events",
     "events_budget",
     "metrics",
 )
-PROGRAMS: Final = ("from_pod", "to_pod", "from_bounce", "choose_listener")
+PROGRAMS: Final = ("from_pod", "to_pod", "to_world", "from_bounce", "choose_listener")
 
 _MAP_TYPE_ARRAY: Final = 2
 _LAYOUT: Final = "layout"
@@ -50,7 +52,7 @@ _LAYOUT_BYTES: Final = 32
 class Options:
     """Sizes of maps and the programs' fixed settings. Sizes of adopted maps stay what they were."""
 
-    flows: int = 65536
+    flows: int = 262144
     connections: int = 65536
     policy_entries: int = 131072
     ipcache_entries: int = 524288
@@ -61,6 +63,8 @@ class Options:
     tcp_timeout_s: int = 21600
     tcp_opening_timeout_s: int = 60
     tcp_closed_timeout_s: int = 10
+    fragments: int = 8192
+    silent: bool = False
 
     def sizes(self) -> Mapping[str, int]:
         return {
@@ -68,6 +72,7 @@ class Options:
             "proxy_conns": self.connections,
             "ipcache": self.ipcache_entries,
             "endpoints": self.endpoints,
+            "fragments": self.fragments,
             "events": self.events_bytes,
         }
 
@@ -81,6 +86,7 @@ class Options:
             tcp_timeout=units(self.tcp_timeout_s),
             tcp_opening_timeout=units(self.tcp_opening_timeout_s),
             tcp_closed_timeout=units(self.tcp_closed_timeout_s),
+            silent=self.silent,
         )
 
 
@@ -250,7 +256,7 @@ def _pin_programs(pin_dir: Path, fds: Mapping[str, int]) -> None:
 def unpin(pin_dir: Path) -> list[str]:
     """Remove every pin. What attached programs use lives on until they are detached."""
     removed = []
-    for part in ("programs", "maps", *(path.name for path in pin_dir.glob("unfinished-*"))):
+    for part in ("links", "programs", "maps", *(path.name for path in pin_dir.glob("unfinished-*"))):
         if (pin_dir / part).is_dir():
             shutil.rmtree(pin_dir / part)
             removed.append(f"pins {pin_dir / part}")

@@ -6,7 +6,11 @@ from typing import Final
 
 MARK_MASK: Final = 0xF00
 MARK_TO_PROXY: Final = 0x200  # set by the programs: deliver locally, a socket is already assigned
+MARK_SERVICE: Final = 0x400  # not judged yet: the node translates its destination; the sender's endpoint id above
+MARK_RESET: Final = 0x700  # a TCP reset of ours
 MARK_FROM_PROXY: Final = 0xB00  # SO_MARK of the proxy's sockets, listening and upstream
+MARK_UNTRACKED: Final = 0x1000  # beside MARK_TO_PROXY: the node's connection tracking has seen it already
+ORIGIN_SHIFT: Final = 16
 
 ROUTE_TABLE: Final = 2004  # `local default dev lo`
 RULE_PRIORITY: Final = 9

@@ -15,8 +15,8 @@ from typing import Final
 
 from bpf import frames
 from bpf.addresses import Address
-from bpf.frames import Arp, Packet, Role
-from bpf.marks import MARK_FROM_PROXY, MARK_MASK
+from bpf.frames import Arp, Datagram, FragmentKind, Packet, Quoted, Role
+from bpf.marks import MARK_FROM_PROXY, MARK_MASK, MARK_RESET, MARK_SERVICE, ORIGIN_SHIFT
 from bpf.reasons import DropReason
 from bpf.tables import DesiredState, EndpointFlag, LocalEndpoint, Policy, Row, RowKey, RowVerdict
 
@@ -24,6 +24,7 @@ TO_PROXY: Final = 1
 ALLOW: Final = 0
 
 HOST_IDENTITY: Final = 1
+SERVICE_IDENTITY: Final = 0xFFFFFF
 WORLD_IDENTITY: Final = {4: 9, 6: 10}
 
 
@@ -65,13 +66,17 @@ class Said:
 
 @dataclass(slots=True)
 class Flow:
-    """`initiator` is one end, (address, port). `upstream`: opened by the proxy, never judged."""
+    """`initiator` is one end, (address, port). `upstream`: opened by the proxy, never judged. `service`: judged where
+    the real destination is known. `origin`: the endpoint that began it, where the node may have hidden its address.
+    """
 
     initiator: tuple[Address, int]
     verdict: int
     epoch: int
     midstream: bool = False
     upstream: bool = False
+    service: bool = False
+    origin: int = 0
     closed: bool = False
     finished: set[tuple[Address, int]] = field(default_factory=set)
 
@@ -139,14 +144,23 @@ def _verdict(row: Row, protocol: int) -> int:
             return TO_PROXY if is_tcp else -DropReason.PROXY_REDIRECTION_NOT_SUPPORTED_FOR_PROTOCOL
 
 
-def judge(state: DesiredState, source: Address, destination: Address, protocol: int, port: int) -> Judgement:
-    """The verdict on a flow from `source` to `port` of `destination`."""
+def judge(
+    state: DesiredState, source: Address, destination: Address, protocol: int, port: int, origin: int = 0
+) -> Judgement:
+    """The verdict on a flow from `source` to `port` of `destination`. `origin`: id of the endpoint that sent it, where
+    the node may have put its own address in place of the endpoint's.
+    """
     sender, receiver = state.endpoints.get(source), state.endpoints.get(destination)
+    is_hidden = sender is None and origin != 0
+    if is_hidden:
+        sender = next((one for one in state.endpoints.values() if one.id == origin), None)
     source_identity = sender.identity if sender else identity_of(state, source)
     destination_identity = receiver.identity if receiver else identity_of(state, destination)
     verdict, audited = ALLOW, 0
     decided = Direction.EGRESS if sender else Direction.INGRESS
     rules = {Direction.INGRESS: 0, Direction.EGRESS: 0}
+    if sender and receiver and sender.id == receiver.id:
+        return Judgement(ALLOW, source_identity, destination_identity, decided, rules)
     for direction, endpoint, peer in (
         (Direction.EGRESS, sender, destination_identity),
         (Direction.INGRESS, receiver, source_identity),
@@ -159,6 +173,8 @@ def judge(state: DesiredState, source: Address, destination: Address, protocol: 
             decided = direction
         audited = audited or said.audited
         verdict = said.verdict if said.verdict < 0 else max(verdict, said.verdict)
+    if verdict > 0 and is_hidden:
+        verdict = -DropReason.NO_MAPPING_FOR_NAT_MASQUERADE
     return Judgement(verdict, source_identity, destination_identity, decided, rules, audited)
 
 
@@ -169,10 +185,11 @@ class Model:
         self.state = state
         self.epoch = epoch
         self.flows: dict[FlowKey, Flow] = {}
+        self.fragments: dict[Datagram, Packet] = {}
 
     def from_pod(self, frame: bytes, ifindex: int) -> int:
         """TC ingress of the node's end of a pod's veth."""
-        packet = frames.parse(frame)
+        packet = frames.parse(frame, self.fragments)
         owners = {endpoint.id for endpoint in self.state.endpoints.values() if endpoint.ifindex == ifindex}
         if not owners:
             return -DropReason.DROP_EP_NOT_READY
@@ -186,22 +203,37 @@ class Model:
             return ALLOW
         if not is_own:
             return -DropReason.INVALID_SOURCE_IP
-        verdict = self._track(packet)
-        return -DropReason.SOCKET_LOOKUP_FAILED if verdict > 0 else verdict
+        verdict = self._track(packet, is_from_pod=True)
+        if verdict <= 0 or packet.role is Role.ERROR:
+            return verdict
+        if packet.fragment is not FragmentKind.NONE:
+            return -DropReason.IP_FRAGMENTATION_NOT_SUPPORTED if packet.role is Role.OPENS else verdict
+        return -DropReason.SOCKET_LOOKUP_FAILED
 
     def to_pod(self, frame: bytes, mark: int = 0) -> int:
         """TC egress of the same."""
-        packet = frames.parse(frame)
-        if isinstance(packet, Arp):
+        packet = frames.parse(frame, self.fragments)
+        if isinstance(packet, Arp) or mark & MARK_MASK == MARK_RESET:
+            return ALLOW
+        if mark & MARK_MASK == MARK_FROM_PROXY:
+            if isinstance(packet, Packet) and packet.fragment is FragmentKind.NONE:
+                self._track_from_proxy(packet)
             return ALLOW
         if isinstance(packet, DropReason):
             return -packet
-        if mark & MARK_MASK == MARK_FROM_PROXY:
-            self._track_from_proxy(packet)
-            return ALLOW
         if frames.is_neighbour_discovery(packet) or frames.is_listener_discovery(packet):
             return ALLOW
-        return self._track(packet)
+        return self._track(packet, origin=_origin(mark))
+
+    def to_world(self, frame: bytes, mark: int = 0) -> int:
+        """TC egress of every other interface."""
+        if mark & MARK_MASK != MARK_SERVICE:
+            return ALLOW
+        packet = frames.parse(frame, self.fragments)
+        if isinstance(packet, DropReason):
+            return -packet
+        assert isinstance(packet, Packet), "no pod's ARP is for a service"
+        return self._track(packet, origin=_origin(mark))
 
     def _check_arp(self, arp: Arp, owners: set[int]) -> int:
         if arp.sender is None:
@@ -221,33 +253,62 @@ class Model:
         to_node = identity_of(self.state, packet.destination) == HOST_IDENTITY
         return frames.is_neighbour_discovery(packet) and (to_link or to_node)
 
-    def _track(self, packet: Packet) -> int:
-        flow = self.flows.get(_key(packet)) if packet.role is not Role.SINGLE else None
+    def _track(self, packet: Packet, *, is_from_pod: bool = False, origin: int = 0) -> int:
+        verdict = self._verdict(packet, is_from_pod, origin)
+        if verdict >= 0 and packet.fragment is FragmentKind.FIRST and packet.datagram:
+            self.fragments[packet.datagram] = packet
+        return verdict
+
+    def _verdict(self, packet: Packet, is_from_pod: bool, origin: int) -> int:
+        if packet.role is Role.ERROR and packet.fragment is FragmentKind.NONE:
+            verdict = self._verdict_on_error(packet, is_from_pod)
+            return self._new_flow(packet, is_from_pod, origin) if verdict is None else verdict
+        flow = self.flows.get(_key(packet)) if packet.role not in (Role.SINGLE, Role.ERROR) else None
         if flow is None:
-            return self._new_flow(packet)
+            return self._new_flow(packet, is_from_pod, origin)
+        if flow.service and origin:
+            return self._judge(packet).verdict
         from_initiator = flow.initiator == _sender(packet)
         if packet.role is Role.OPENS and (
             not from_initiator or flow.verdict < 0 or flow.closed or flow.midstream or flow.upstream
         ):
-            return self._new_flow(packet)
+            return self._new_flow(packet, is_from_pod, origin)
         if flow.epoch != self.epoch and not flow.upstream:
             flow.verdict = self._judge_again(packet, flow, from_initiator)
             flow.epoch = self.epoch
         _note_end(flow, packet)
         return flow.verdict
 
+    def _verdict_on_error(self, packet: Packet, is_from_pod: bool) -> int | None:
+        """That of the flow which the error is about; None if there is none."""
+        quoted = packet.quoted
+        if quoted is None or quoted.source != packet.destination:
+            return None
+        if is_from_pod and quoted.destination != packet.source:
+            return None
+        flow = self.flows.get(_key(quoted))
+        if flow is None or (flow.epoch != self.epoch and not flow.upstream):
+            return None
+        return flow.verdict
+
+    def _is_service(self, address: Address) -> bool:
+        return identity_of(self.state, address) == SERVICE_IDENTITY
+
     def _judge_again(self, packet: Packet, flow: Flow, from_initiator: bool) -> int:
+        if flow.service and self._is_service(packet.destination if from_initiator else packet.source):
+            return ALLOW
         if flow.midstream:
             return self._judge_midstream(packet)
-        verdict = self._judge(packet if from_initiator else _reversed(packet)).verdict
+        flow.service = False
+        verdict = self._judge(packet if from_initiator else _reversed(packet), flow.origin).verdict
         if flow.verdict > 0 and verdict >= 0:
             return TO_PROXY
         if flow.verdict <= 0 and verdict > 0:
             return -DropReason.SOCKET_LOOKUP_FAILED
         return verdict
 
-    def _judge(self, packet: Packet) -> Judgement:
-        return judge(self.state, packet.source, packet.destination, packet.protocol, packet.policy_port)
+    def _judge(self, packet: Packet, origin: int = 0) -> Judgement:
+        return judge(self.state, packet.source, packet.destination, packet.protocol, packet.policy_port, origin)
 
     def _judge_midstream(self, packet: Packet) -> int:
         forward = self._judge(packet).verdict
@@ -256,11 +317,20 @@ class Model:
         backward = forward if forward > 0 else self._judge(_reversed(packet)).verdict
         return -DropReason.SOCKET_LOOKUP_FAILED if backward > 0 else backward
 
-    def _new_flow(self, packet: Packet) -> int:
-        midstream = packet.role is Role.CONTINUES and packet.protocol == frames.TCP
-        verdict = self._judge_midstream(packet) if midstream else self._judge(packet).verdict
-        if verdict >= 0 and (midstream or packet.role in (Role.ANY, Role.OPENS)):
-            self.flows[_key(packet)] = Flow(_sender(packet), verdict, self.epoch, midstream=midstream)
+    def _new_flow(self, packet: Packet, is_from_pod: bool, origin: int) -> int:
+        is_late = packet.role is Role.CONTINUES and packet.protocol == frames.TCP
+        if is_from_pod and self._is_service(packet.destination):
+            self.flows[_key(packet)] = Flow(_sender(packet), ALLOW, self.epoch, service=True)
+            return ALLOW
+        midstream = is_late and not origin
+        if midstream:
+            verdict = self._judge_midstream(packet)
+        else:
+            verdict = self._judge(packet, origin).verdict
+            if is_late and verdict > 0:
+                verdict = -DropReason.SOCKET_LOOKUP_FAILED
+        if verdict >= 0 and (is_late or packet.role in (Role.ANY, Role.OPENS)):
+            self.flows[_key(packet)] = Flow(_sender(packet), verdict, self.epoch, midstream, origin=origin)
         return verdict
 
     def _track_from_proxy(self, packet: Packet) -> None:
@@ -273,11 +343,15 @@ class Model:
             _note_end(known, packet)
 
 
-def _sender(packet: Packet) -> tuple[Address, int]:
+def _origin(mark: int) -> int:
+    return mark >> ORIGIN_SHIFT if mark & MARK_MASK == MARK_SERVICE else 0
+
+
+def _sender(packet: Packet | Quoted) -> tuple[Address, int]:
     return packet.source, packet.ports[0]
 
 
-def _key(packet: Packet) -> FlowKey:
+def _key(packet: Packet | Quoted) -> FlowKey:
     return packet.protocol, frozenset({_sender(packet), (packet.destination, packet.ports[1])})
 
 

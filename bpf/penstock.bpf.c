@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* The three programs on a packet's way. Everything here runs in the node's network namespace.
+/* The programs on a packet's way. Everything here runs in the node's network namespace.
  *
  *   pod A --veth--> from_pod --> routing --> to_pod --veth--> pod B
- *                      |                       | wants the proxy: only TC ingress can give a packet a socket
- *                      v                       v
- *                 proxy's socket <-- from_bounce (penstock0)
+ *                      |           |           | wants the proxy: only TC ingress can give a packet a socket
+ *                      v           |           v
+ *                 proxy's socket <-|-- from_bounce (penstock0)
+ *                                  v           ^
+ *                               to_world ------'    (uplinks; only of packets to services is anything asked there)
  *
  * A plain pass is TC_ACT_UNSPEC, so that filters of others behind ours still see the packet.
  */
@@ -21,9 +23,11 @@
 #include "lib/sockets.h"
 #include "lib/ct.h"
 #include "lib/proxy.h"
+#include "lib/reset.h"
 
 #define PASS TC_ACT_UNSPEC
 #define AF_INET 2 /* <sys/socket.h> is not for the kernel */
+#define PACKET_HOST 0 /* <linux/if_packet.h> needs it */
 
 /* Keeps types in the object's BTF that no outer map names: libbpf needs the policy's, the loader compares all. */
 const struct event *event_anchor __attribute__((unused));
@@ -40,8 +44,6 @@ static __always_inline struct config *get_config(void)
 __noinline int drop(struct __sk_buff *skb, const struct packet *packet, struct judgement *judged, int verdict,
 			   __u32 direction)
 {
-	struct report report = { .type = EVENT_DROP };
-
 	if (!packet || !judged)
 		return TC_ACT_SHOT;
 	/* Known flows are dropped without asking the policy; the record still names who is who. */
@@ -49,16 +51,15 @@ __noinline int drop(struct __sk_buff *skb, const struct packet *packet, struct j
 		struct tuple asked = packet->tuple;
 
 		asked.destination_port = packet->policy_port;
-		judge(&asked, packet->family, judged);
+		judge(&asked, packet->family, packet->origin, judged);
 		judged->rule[INGRESS] = 0;
 		judged->rule[EGRESS] = 0;
-	} else if (judged->verdict == verdict) {
-		direction = judged->direction;
+		judged->direction = direction;
+	} else if (judged->verdict != verdict) {
+		judged->direction = direction;
 	}
-	report.direction = direction;
-	report.verdict = verdict;
-	count(-verdict, direction, packet->length);
-	emit(skb, packet, judged, &report);
+	count(-verdict, judged->direction, packet->length);
+	emit(skb, packet, judged, EVENT_DROP, verdict);
 	return TC_ACT_SHOT;
 }
 
@@ -108,6 +109,20 @@ static __always_inline int is_link_upkeep(const struct packet *packet, int own_s
 						  identity_of(destination, 6) == IDENTITY_HOST);
 }
 
+/* What becomes of a refused packet: nothing, or the end of its connection at both ends. `back_to`: see reset.h. The
+ * packet's own receiver gets its reset the way the packet itself was going.
+ */
+static __always_inline int refuse(struct __sk_buff *skb, const struct packet *packet, struct judgement *judged,
+				  int verdict, __u8 direction, __u32 back_to, __u64 back_flags)
+{
+	__u32 resets = judged->resets;
+
+	drop(skb, packet, judged, verdict, direction);
+	if (!resets || settings.silent || packet->fragment || packet->tcp_flags & TCP_RST)
+		return -1;
+	return reset_connection(skb, packet, resets, back_to, back_flags);
+}
+
 SEC("tc")
 int from_pod(struct __sk_buff *skb)
 {
@@ -138,16 +153,64 @@ int from_pod(struct __sk_buff *skb)
 		return pass(&packet, EGRESS);
 	if (!owner || owner->id != *id)
 		return drop(skb, &packet, &judged, -DROP_INVALID_SOURCE, EGRESS);
+	packet.is_from_pod = 1;
 	verdict = track(skb, &packet, epoch, &judged);
-	if (verdict > 0)
-		verdict = to_proxy(skb, &packet, config->workers);
+	if (verdict == ALLOW) {
+		if (packet.fragment == FRAGMENT_FIRST)
+			remember_fragment(&packet);
+		if (judged.to_service)
+			skb->mark = MARK_SERVICE | *id << MARK_ORIGIN_SHIFT;
+		return pass(&packet, EGRESS);
+	}
+	if (verdict < 0) {
+		verdict = refuse(skb, &packet, &judged, verdict, EGRESS, ifindex, 0);
+		if (verdict < 0)
+			return TC_ACT_SHOT;
+		skb->mark = MARK_RESET;
+		if (verdict == ALLOW)
+			return PASS;
+	} else if (packet.fragment == FRAGMENT_FIRST) {
+		remember_fragment(&packet);
+	}
+	/* For a pod behind a bridge the frame may be addressed to another port of it, past the node's own stack. */
+	if (skb->pkt_type != PACKET_HOST && config->bounce_ifindex) {
+		skb->mark = MARK_TO_PROXY;
+		return bpf_redirect(config->bounce_ifindex, BPF_F_INGRESS);
+	}
+	verdict = to_proxy(skb, &packet, config->workers);
 	if (verdict < 0)
 		return drop(skb, &packet, &judged, verdict, EGRESS);
-	if (verdict == ALLOW)
-		return pass(&packet, EGRESS);
 	skb->mark = MARK_TO_PROXY;
 	count(0, EGRESS, packet.length);
 	return TC_ACT_OK;
+}
+
+/* A packet that the node has routed, and whose destination it has translated if it does that. */
+static __always_inline int judge_routed(struct __sk_buff *skb, struct packet *packet, struct judgement *judged,
+					struct config *config, __u8 direction)
+{
+	int verdict;
+
+	if ((skb->mark & MARK_MASK) == MARK_SERVICE)
+		packet->origin = skb->mark >> MARK_ORIGIN_SHIFT;
+	verdict = track(skb, packet, config->epoch, judged);
+	if (!config->bounce_ifindex && verdict)
+		return drop(skb, packet, judged, verdict < 0 ? verdict : -DROP_NO_SOCKET, direction);
+	if (verdict < 0) {
+		verdict = refuse(skb, packet, judged, verdict, direction, config->bounce_ifindex, BPF_F_INGRESS);
+		if (verdict < 0)
+			return TC_ACT_SHOT;
+		skb->mark = MARK_RESET;
+		if (verdict == ALLOW)
+			return PASS;
+	} else {
+		if (packet->fragment == FRAGMENT_FIRST)
+			remember_fragment(packet);
+		if (verdict == ALLOW)
+			return pass(packet, direction);
+	}
+	skb->mark = MARK_TO_PROXY | MARK_UNTRACKED;
+	return bpf_redirect(config->bounce_ifindex, BPF_F_INGRESS);
 }
 
 SEC("tc")
@@ -156,55 +219,65 @@ int to_pod(struct __sk_buff *skb)
 	struct config *config = get_config();
 	struct judgement judged = {};
 	struct packet packet = {};
+	__u32 mark = skb->mark & MARK_MASK;
 	int verdict;
-	__u32 epoch;
 
 	verdict = parse_packet(skb, &packet);
 	if (!config)
 		return TC_ACT_SHOT;
-	epoch = config->epoch;
-	if (verdict == PARSED_ARP)
+	if (verdict == PARSED_ARP || mark == MARK_RESET)
 		return pass(&packet, INGRESS);
-	if (verdict < 0)
-		return drop(skb, &packet, &judged, verdict, INGRESS);
-	if ((skb->mark & MARK_MASK) == MARK_FROM_PROXY) {
-		track_from_proxy(&packet);
+	if (mark == MARK_FROM_PROXY) {
+		if (verdict >= 0 && !packet.fragment)
+			track_from_proxy(&packet);
 		return pass(&packet, INGRESS);
 	}
+	if (verdict < 0)
+		return drop(skb, &packet, &judged, verdict, INGRESS);
 	/* With hop limit 255 it comes from the node itself: no router forwards it so. */
 	if (is_neighbour_discovery(&packet) || is_listener_discovery(&packet))
 		return pass(&packet, INGRESS);
-	verdict = track(skb, &packet, epoch, &judged);
-	if (verdict < 0)
-		return drop(skb, &packet, &judged, verdict, INGRESS);
-	if (verdict == ALLOW)
-		return pass(&packet, INGRESS);
-	if (!config->bounce_ifindex)
-		return drop(skb, &packet, &judged, -DROP_NO_SOCKET, INGRESS);
-	skb->mark = MARK_TO_PROXY;
-	return bpf_redirect(config->bounce_ifindex, BPF_F_INGRESS);
+	return judge_routed(skb, &packet, &judged, config, INGRESS);
 }
 
+/* On every other way out of the node: only for what from_pod has left to be judged. */
 SEC("tc")
-int from_bounce(struct __sk_buff *skb)
+int to_world(struct __sk_buff *skb)
 {
 	struct config *config = get_config();
 	struct judgement judged = {};
 	struct packet packet = {};
 	int verdict;
 
+	if ((skb->mark & MARK_MASK) != MARK_SERVICE)
+		return PASS;
 	verdict = parse_packet(skb, &packet);
-	if (!config)
+	if (!config || verdict == PARSED_ARP)
 		return TC_ACT_SHOT;
-	/* Only to_pod sends here. */
-	if ((skb->mark & MARK_MASK) != MARK_TO_PROXY || verdict == PARSED_ARP)
+	if (verdict < 0)
+		return drop(skb, &packet, &judged, verdict, EGRESS);
+	return judge_routed(skb, &packet, &judged, config, EGRESS);
+}
+
+/* Only our own programs send here: what is for the proxy, and resets that must find their way back. */
+SEC("tc")
+int from_bounce(struct __sk_buff *skb)
+{
+	struct config *config = get_config();
+	struct judgement judged = {};
+	struct packet packet = {};
+	__u32 mark = skb->mark & MARK_MASK;
+	int verdict;
+
+	verdict = parse_packet(skb, &packet);
+	if (!config || verdict == PARSED_ARP || (mark != MARK_TO_PROXY && mark != MARK_RESET))
 		return TC_ACT_SHOT;
-	if (verdict >= 0)
+	if (verdict >= 0 && mark == MARK_TO_PROXY)
 		verdict = to_proxy(skb, &packet, config->workers);
 	if (verdict < 0)
 		return drop(skb, &packet, &judged, verdict, INGRESS);
 	/* The frame carries the pod's hardware address, so the stack would take it for somebody else's. */
-	bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
+	bpf_skb_change_type(skb, PACKET_HOST);
 	count(0, INGRESS, packet.length);
 	return TC_ACT_OK;
 }

@@ -42,11 +42,12 @@ class _SkbContext(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """`action` is the program's return value, `nanoseconds` the mean of all runs."""
+    """`action` is the program's return value, `data` what it left of the frame, `nanoseconds` the mean of all runs."""
 
     action: int
     mark: int
     nanoseconds: int
+    data: bytes = b""
 
 
 def run_program(program_fd: int, frame: bytes, ifindex: int = 1, mark: int = 0, repeat: int = 1) -> RunResult:
@@ -67,4 +68,4 @@ def run_program(program_fd: int, frame: bytes, ifindex: int = 1, mark: int = 0, 
         repeat=repeat,
     )
     check(library().bpf_prog_test_run_opts(program_fd, byref(options)), "test run")
-    return RunResult(options.retval, context.mark, options.duration)
+    return RunResult(options.retval, context.mark, options.duration, out.raw[: options.data_size_out])

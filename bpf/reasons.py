@@ -15,6 +15,7 @@ class DropReason(IntEnum):
     UNKNOWN_L4_PROTOCOL = 142
     INVALID_IPV6_EXTENSION_HEADER = 156
     IP_FRAGMENTATION_NOT_SUPPORTED = 157
+    NO_MAPPING_FOR_NAT_MASQUERADE = 160
     SOCKET_LOOKUP_FAILED = 178
     SOCKET_ASSIGN_FAILED = 179
     PROXY_REDIRECTION_NOT_SUPPORTED_FOR_PROTOCOL = 180
@@ -43,7 +44,11 @@ _WORDS: dict[DropReason, tuple[str, str]] = {
     ),
     DropReason.IP_FRAGMENTATION_NOT_SUPPORTED: (
         "IP fragmentation not supported",
-        "fragments show no ports to judge",
+        "a fragment whose first fragment was not let through, or that would overwrite a TCP header",
+    ),
+    DropReason.NO_MAPPING_FOR_NAT_MASQUERADE: (
+        "No mapping for NAT masquerade",
+        "rules want the connection inspected, but the node has put its own address in place of the pod's",
     ),
     DropReason.SOCKET_LOOKUP_FAILED: (
         "Socket lookup failed",

@@ -88,6 +88,7 @@ class CtValue(ctypes.Structure):
         ("verdict", c_int32),
         ("last_seen", c_uint32),
         ("rule", _BY_DIRECTION),
+        ("origin", c_uint32),
     )
     flags: int
     epoch: int
@@ -112,6 +113,26 @@ class Connection(ctypes.Structure):
     ifindex: int
 
 
+class FragmentKey(ctypes.Structure):
+    _fields_ = (
+        ("source", _ADDRESS),
+        ("destination", _ADDRESS),
+        ("id", c_uint32),
+        ("protocol", c_uint8),
+        ("pad", c_uint8 * 3),
+    )
+
+
+class FragmentValue(ctypes.Structure):
+    _fields_ = (
+        ("source_port", _PORT),
+        ("destination_port", _PORT),
+        ("policy_port", _PORT),
+        ("protocol", c_uint8),
+        ("role", c_uint8),
+    )
+
+
 class Config(ctypes.Structure):
     _fields_ = (
         ("epoch", c_uint32),
@@ -134,6 +155,7 @@ class Settings(ctypes.Structure):
         ("tcp_timeout", c_uint32),
         ("tcp_opening_timeout", c_uint32),
         ("tcp_closed_timeout", c_uint32),
+        ("silent", c_uint32),
     )
     events_per_window: int
     udp_timeout: int
@@ -192,6 +214,8 @@ MIRRORS: Final[dict[str, type[ctypes.Structure]]] = {
     "policy_value": PolicyValue,
     "ct_value": CtValue,
     "connection": Connection,
+    "fragment_key": FragmentKey,
+    "fragment_value": FragmentValue,
     "config": Config,
     "settings": Settings,
     "event": Event,

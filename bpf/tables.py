@@ -142,13 +142,14 @@ class _Trie(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _InForce:
-    """What the maps hold: endpoints as they are there, policies by the number of their trie.
+    """What the maps hold: endpoints as they are there, by address and by id, policies by the number of their trie.
 
     `state` is what it was made from; `numbers`: id of a policy object in `state` → number of its trie. Both are empty
     if it was read back.
     """
 
     endpoints: Mapping[bytes, bytes]
+    ids: Mapping[bytes, bytes]
     interfaces: Mapping[int, int]
     prefixes: Mapping[Network, int]
     tries: Mapping[int, _Trie]
@@ -172,20 +173,22 @@ class _Plan:
     prefixes: _Difference[Network, int]
     policies: _Difference[int, Rows]
     endpoints: _Difference[bytes, bytes]
+    ids: _Difference[bytes, bytes]
     interfaces: _Difference[int, int]
     after: _InForce
 
     @property
     def changes_anything(self) -> bool:
-        return any((self.prefixes, self.policies, self.endpoints, self.interfaces))
+        return any((self.prefixes, self.policies, self.endpoints, self.ids, self.interfaces))
 
 
 class Tables:
-    """Maps `endpoints`, `endpoints_by_if`, `ipcache`, `policy` and the epoch in `config`."""
+    """Maps `endpoints`, `endpoints_by_id`, `endpoints_by_if`, `ipcache`, `policy` and the epoch in `config`."""
 
     def __init__(self, fds: Mapping[str, int], policy_entries: int) -> None:
         self.config = BpfMap("config", fds["config"], c_uint32, Config)
         self._endpoints = BpfMap("endpoints", fds["endpoints"], RawAddress, Endpoint)
+        self._by_id = BpfMap("endpoints_by_id", fds["endpoints_by_id"], c_uint32, Endpoint)
         self._by_interface = BpfMap("endpoints_by_if", fds["endpoints_by_if"], c_uint32, c_uint32)
         self._ipcache = BpfMap("ipcache", fds["ipcache"], IpcacheKey, c_uint32)
         self._policies = PolicyMaps(fds["policy"], policy_entries)
@@ -240,6 +243,7 @@ class Tables:
         rows = {number: self._policies.read(number) for number in self._policies.ids()}
         return _InForce(
             endpoints={bytes(key): bytes(value) for key, value in self._endpoints.items()},
+            ids={bytes(key): bytes(value) for key, value in self._by_id.items()},
             interfaces={key.value: value.value for key, value in self._by_interface.items()},
             prefixes={unpack_network(key.prefix, bytes(key)[4:]): value.value for key, value in self._ipcache.items()},
             tries={number: _Trie(_digest(found), len(found)) for number, found in rows.items()},
@@ -249,12 +253,14 @@ class Tables:
         prefixes = plan.prefixes.wanted.items()
         self._ipcache.set_all({_ipcache_key(network): bytes(c_uint32(identity)) for network, identity in prefixes})
         self._policies.write(plan.policies.wanted)
+        self._by_id.set_all(plan.ids.wanted)
         self._endpoints.set_all(plan.endpoints.wanted)
         for ifindex, endpoint in plan.interfaces.wanted.items():
             self._by_interface.set(c_uint32(ifindex), c_uint32(endpoint))
         for ifindex in plan.interfaces.stale:
             self._by_interface.delete(c_uint32(ifindex))
         self._endpoints.delete_all(plan.endpoints.stale)
+        self._by_id.delete_all(plan.ids.stale)
         self._ipcache.delete_all([_ipcache_key(network) for network in plan.prefixes.stale])
 
 
@@ -263,14 +269,15 @@ def _plan(before: _InForce, state: DesiredState) -> _Plan:
     if state.ipcache is not before.state.ipcache:
         prefixes = {_ANY_IPV4: _WORLD_IPV4, **state.ipcache}
     numbers, new, tries = _place_policies(before, state)
-    endpoints, interfaces = _encode_endpoints(state, numbers)
+    endpoints, ids, interfaces = _encode_endpoints(state, numbers)
     unused = [number for number in before.tries if number not in tries]
     return _Plan(
         prefixes=_prefix_difference(before.prefixes, prefixes),
         policies=_Difference(new, unused),
         endpoints=_difference(before.endpoints, endpoints),
+        ids=_difference(before.ids, ids),
         interfaces=_difference(before.interfaces, interfaces),
-        after=_InForce(endpoints, interfaces, prefixes, tries, state, numbers),
+        after=_InForce(endpoints, ids, interfaces, prefixes, tries, state, numbers),
     )
 
 
@@ -310,8 +317,12 @@ def _place_policies(before: _InForce, state: DesiredState) -> tuple[dict[int, in
     return numbers, new, tries
 
 
-def _encode_endpoints(state: DesiredState, numbers: Mapping[int, int]) -> tuple[dict[bytes, bytes], dict[int, int]]:
+def _encode_endpoints(
+    state: DesiredState, numbers: Mapping[int, int]
+) -> tuple[dict[bytes, bytes], dict[bytes, bytes], dict[int, int]]:
+    """By address, by id, and whose interface is whose."""
     endpoints: dict[bytes, bytes] = {}
+    ids: dict[bytes, bytes] = {}
     interfaces: dict[int, int] = {}
     for address, endpoint in state.endpoints.items():
         value = Endpoint(
@@ -321,10 +332,10 @@ def _encode_endpoints(state: DesiredState, numbers: Mapping[int, int]) -> tuple[
             ifindex=endpoint.ifindex,
             flags=int(endpoint.flags),
         )
-        endpoints[pack_address(address)] = bytes(value)
+        endpoints[pack_address(address)] = ids[bytes(c_uint32(endpoint.id))] = bytes(value)
         if endpoint.ifindex:
             interfaces[endpoint.ifindex] = endpoint.id
-    return endpoints, interfaces
+    return endpoints, ids, interfaces
 
 
 def _ipcache_key(network: Network) -> bytes:

@@ -7,14 +7,22 @@ has one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
 from config.setting_sources import SettingsRefused, collect
 
+Network = IPv4Network | IPv6Network
+
 __all__ = ["Limits", "Settings", "SettingsRefused", "load_settings"]
+
+
+def _words(value: object) -> object:
+    """`10.96.0.0/12,fd96::/108`, as it comes from a flag or the environment."""
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
 class _Section(BaseModel):
@@ -52,6 +60,16 @@ class Settings(_Section):
     allow_localhost: Literal["auto", "always", "policy"] = Field(
         default="auto", description="whether the node itself reaches every endpoint"
     )
+    service_cidrs: Annotated[tuple[Network, ...], BeforeValidator(_words)] = Field(
+        default=(), description="addresses of services, which this node translates: judged behind that"
+    )
+    deny_established: Literal["reset", "drop"] = Field(
+        default="reset", description="what becomes of a TCP connection whose permission is withdrawn"
+    )
+    bpf_ct_global_max: int = Field(default=262144, ge=1024, le=1 << 26, description="flows known at a time")
+    bpf_fragments_map_max: int = Field(default=8192, ge=1, le=1 << 20, description="datagrams in pieces at a time")
+    bpf_policy_map_max: int = Field(default=131072, ge=256, le=1 << 24, description="policy rows of one endpoint")
+    bpf_ipcache_max: int = Field(default=524288, ge=1024, le=1 << 26, description="prefixes with an identity")
     http_403_msg: str = Field(default="Access denied\r\n", max_length=4096, description="body of a 403")
     node_name: str = Field(default="", description="name of this node in flow records; empty = the host name")
     hubble_event_buffer_capacity: int = Field(default=4095, ge=1, le=(1 << 20) - 1, description="flows kept")

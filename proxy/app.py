@@ -34,7 +34,7 @@ from proxy.api import socket_path
 from proxy.api.listen import ListenError
 from proxy.api.models import AgentStatus, Component, FindingView, PolicyState, State, WorkerView
 from proxy.api.server import ApiServer
-from proxy.datapath import BpfError, Datapath, DatapathStatus
+from proxy.datapath import BpfError, Datapath, DatapathStatus, Options
 from proxy.flows.enrich import Enricher
 from proxy.flows.from_events import EventFlows
 from proxy.flows.from_workers import WorkerFlows
@@ -87,7 +87,10 @@ class Agent:
         """Bring everything up. Raises BpfError when the kernel will not have it."""
         await self._read_policy()
         self._readiness.done("policy")
-        self._datapath = await asyncio.to_thread(Datapath.open, self._settings.bpf_root)
+        settings = self._settings
+        self._datapath = await asyncio.to_thread(
+            Datapath.open, settings.bpf_root, datapath_options(settings), settings.service_cidrs
+        )
         log.info("datapath %s", "adopted" if self._datapath.adopted else "loaded")
         asyncio.get_running_loop().add_reader(self._datapath.events.fileno(), self._read_events)
         count = self._settings.workers or os.cpu_count() or 1
@@ -277,6 +280,16 @@ class Agent:
             )
             for w in self._pool.workers
         )
+
+
+def datapath_options(settings: Settings) -> Options:
+    return Options(
+        flows=settings.bpf_ct_global_max,
+        fragments=settings.bpf_fragments_map_max,
+        policy_entries=settings.bpf_policy_map_max,
+        ipcache_entries=settings.bpf_ipcache_max,
+        silent=settings.deny_established == "drop",
+    )
 
 
 def worker_limits(limits: Limits) -> WorkerLimits:

@@ -18,9 +18,9 @@ from socket import AddressFamily
 from types import TracebackType
 from typing import Final, Self
 
-from bpf import attach, loader, node
+from bpf import attach, loader, node, translation
 from bpf.addresses import Address, Network
-from bpf.attach import Hook
+from bpf.attach import Attachments, Hook
 from bpf.connections import ConnectionFacts, ConnectionTable, Redirected
 from bpf.errors import AttachError, BpfError, LayoutMismatch, LoadError, MapError, PinError
 from bpf.events import EventReader, EventType, PacketEvent
@@ -28,7 +28,7 @@ from bpf.features import Feature, probe
 from bpf.links import LinkTable, fingerprint
 from bpf.loader import Options
 from bpf.maps import BpfMap, PerCpuArray
-from bpf.marks import MARK_FROM_PROXY
+from bpf.marks import BOUNCE_DEVICE, BOUNCE_PEER, MARK_FROM_PROXY
 from bpf.netlink import Netlink, with_netlink
 from bpf.reasons import DropReason, reason_help, reason_name, reason_text
 from bpf.structs import Config, EventsBudget, Metric
@@ -65,6 +65,7 @@ __all__ = [
 ]
 
 _HOST_IDENTITY: Final = 1
+_SERVICE_IDENTITY: Final = 0xFFFFFF
 _MAX_WORKERS: Final = 128
 _REASONS: Final = 256
 _VERDICTS: Final = {
@@ -118,6 +119,7 @@ class _Placement:
     found: Mapping[int, int]
     missing: Mapping[int, str]
     hosts: frozenset[Address]  # the node's own addresses
+    ways_out: frozenset[int]  # interfaces that lead neither to a pod nor nowhere
 
 
 class StateBuilder:
@@ -127,7 +129,8 @@ class StateBuilder:
     and `Tables` knows by that what is in force already.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, services: Iterable[Network] = ()) -> None:
+        self._services = dict.fromkeys(services, _SERVICE_IDENTITY)
         self._rows: dict[int, tuple[EndpointPolicy | None, Policy]] = {}  # by id, with what keeps the id taken
         self._prefixes: Mapping[Network, int] | None = None
         self._hosts: frozenset[Address] = frozenset()
@@ -159,10 +162,25 @@ class StateBuilder:
 
     def _with_hosts(self, prefixes: Mapping[Network, int], hosts: frozenset[Address]) -> Mapping[Network, int]:
         if prefixes is not self._prefixes or hosts != self._hosts:
-            # The node's own addresses are the host, whatever prefix of a rule covers them.
-            self._ipcache = {**prefixes, **{ip_network(address): _HOST_IDENTITY for address in hosts}}
+            # The node's own addresses are the host, whatever prefix of a rule covers them; and what the node translates
+            # is nobody's, whatever rule names it.
+            self._ipcache = {
+                **self._without_services(prefixes),
+                **self._services,
+                **{ip_network(address): _HOST_IDENTITY for address in hosts},
+            }
             self._prefixes, self._hosts = prefixes, hosts
         return self._ipcache
+
+    def _without_services(self, prefixes: Mapping[Network, int]) -> Mapping[Network, int]:
+        if not self._services:
+            return prefixes
+        inside = frozenset(
+            network
+            for network in prefixes
+            if any(network.version == one.version and network.subnet_of(one) for one in self._services)  # type: ignore[arg-type]
+        )
+        return {network: identity for network, identity in prefixes.items() if network not in inside}
 
 
 def desired_state(snapshot: Snapshot, interfaces: Mapping[int, int], host_addresses: Iterable[Address]) -> DesiredState:
@@ -179,8 +197,11 @@ class Datapath:
     _loaded: loader.LoadedObject
     _tables: Tables
     _listener_lookup: int
-    _states: StateBuilder = field(default_factory=StateBuilder)
+    _attachments: Attachments
+    _services: tuple[Network, ...]
+    _states: StateBuilder
     _attached: dict[int, int] = field(default_factory=dict)
+    _watched: set[int] = field(default_factory=set)  # interfaces with to_world
     _placement: _Placement | None = None  # in force; None while that is not sure
     _pending: Mapping[int, str] = field(default_factory=dict)
     _fingerprint: tuple[object, ...] = ()
@@ -188,19 +209,27 @@ class Datapath:
     _changing: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def open(cls, pin_dir: Path, options: Options | None = None) -> Datapath:
-        """Load or adopt, and prepare this network namespace. Traffic of adopted endpoints is enforced throughout."""
+    def open(cls, pin_dir: Path, options: Options | None = None, services: Iterable[Network] = ()) -> Datapath:
+        """Load or adopt, and prepare this network namespace. Traffic of adopted endpoints is enforced throughout.
+
+        `services`: addresses that this node translates before it routes.
+        """
         options = options or Options()
+        services = tuple(services)
         loaded = loader.load(pin_dir, options)
+        attachments = Attachments(pin_dir / "links")
         try:
             tables = Tables(loaded.maps, options.policy_entries)
-            _prepare_node(tables, loaded.programs["from_bounce"])
+            _prepare_node(tables, attachments, loaded.programs["from_bounce"])
+            if services or translation.is_available():
+                translation.ensure(() if services else None)
             events = EventReader(loaded.maps["events"])
             listener_lookup = attach.attach_to_listener_lookup(loaded.programs["choose_listener"])
         except BaseException:
             loaded.close()
             raise
-        return cls(loaded.adopted, events, loaded, tables, listener_lookup)
+        states = StateBuilder(services)
+        return cls(loaded.adopted, events, loaded, tables, listener_lookup, attachments, services, states)
 
     @property
     def connections_fd(self) -> int:
@@ -231,6 +260,8 @@ class Datapath:
             known = self._placement
             if known is None or placement.found != in_force or placement.hosts != known.hosts:
                 return True
+            if self._services and placement.ways_out != known.ways_out:
+                return True
             self._fingerprint = now
             return False
 
@@ -242,6 +273,7 @@ class Datapath:
         detached = self._detach_others(ip, set(placement.found.values()))
         changes = self._apply(snapshot, placement)
         attached = self._attach(ip, placement.found, snapshot)
+        self._watch(ip, placement)
         self._placement, self._pending = placement, placement.missing
         if not placement.missing:  # else whatever is missing may come without a change of the fingerprint
             self._fingerprint = now
@@ -258,8 +290,8 @@ class Datapath:
             if self._attached.get(ifindex) == endpoint_id:
                 continue
             # from_pod first: what leaves is checked before anything is let in.
-            attach.attach(ip, ifindex, Hook.INGRESS, "from_pod", self._loaded.programs["from_pod"])
-            attach.attach(ip, ifindex, Hook.EGRESS, "to_pod", self._loaded.programs["to_pod"])
+            for hook, program in ((Hook.INGRESS, "from_pod"), (Hook.EGRESS, "to_pod")):
+                self._attachments.attach(ip, ifindex, hook, program, self._loaded.programs[program])
             self._attached[ifindex] = endpoint_id
             endpoint = snapshot.endpoints[endpoint_id]
             names.append(f"{endpoint.namespace}/{endpoint.name}")
@@ -269,8 +301,20 @@ class Datapath:
         removed = []
         for ifindex in sorted((set(self._tables.interfaces()) | set(self._attached)) - wanted):
             self._attached.pop(ifindex, None)
-            removed += [f"{program} of interface {ifindex}" for program in attach.detach(ip, ifindex)]
+            removed += [f"{program} of interface {ifindex}" for program in self._attachments.detach(ip, ifindex)]
         return tuple(removed)
+
+    def _watch(self, ip: Netlink, placement: _Placement) -> None:
+        """See to it that packets to services are judged on their way out of the node."""
+        self._watched &= placement.ways_out
+        if not self._services:
+            for ifindex in placement.ways_out:
+                self._attachments.detach(ip, ifindex)  # of an agent that had some
+            return
+        for ifindex in placement.ways_out - self._watched:
+            self._attachments.attach(ip, ifindex, Hook.EGRESS, "to_world", self._loaded.programs["to_world"])
+            self._watched.add(ifindex)
+        translation.ensure({*placement.found.values(), *self._watched})
 
     def set_listeners(self, listeners: Iterable[tuple[int, int, int]]) -> None:
         """(worker index, address family, descriptor of a transparent listening socket) of every worker.
@@ -327,11 +371,12 @@ class Datapath:
         self.close()
 
 
-def _prepare_node(tables: Tables, from_bounce: int) -> None:
+def _prepare_node(tables: Tables, attachments: Attachments, from_bounce: int) -> None:
     def prepare(ip: Netlink) -> None:
         ifindex = node.ensure_bounce_device(ip)
         node.ensure_routing(ip)
-        attach.attach(ip, ifindex, Hook.INGRESS, "from_bounce", from_bounce)
+        attachments.forget_gone({link.index for link in LinkTable(ip).links})
+        attachments.attach(ip, ifindex, Hook.INGRESS, "from_bounce", from_bounce)
         found = node.disable_early_demux()
         config = tables.read_config()
         saved = config.saved_early_demux or found + 1
@@ -356,7 +401,9 @@ def _place(ip: Netlink, snapshot: Snapshot) -> _Placement:
         else:
             found[endpoint.id] = ifindex
             taken[ifindex] = endpoint.id
-    return _Placement(_asked(snapshot), found, missing, frozenset(node.host_addresses(ip)))
+    ways_out = {link.index for link in links.links if link.name not in ("lo", BOUNCE_DEVICE, BOUNCE_PEER)}
+    hosts = frozenset(node.host_addresses(ip))
+    return _Placement(_asked(snapshot), found, missing, hosts, frozenset(ways_out.difference(found.values())))
 
 
 def _asked(snapshot: Snapshot) -> dict[int, tuple[str, str]]:
@@ -411,9 +458,10 @@ def cleanup(pin_dir: Path) -> list[str]:
 
     def remove(ip: Netlink) -> list[str]:
         removed = []
+        attachments = Attachments(pin_dir / "links")
         for link in LinkTable(ip).links:
-            removed += [f"{program} of {link.name}" for program in attach.detach(ip, link.index)]
-        return removed + node.remove(ip)
+            removed += [f"{program} of {link.name}" for program in attachments.detach(ip, link.index)]
+        return removed + translation.remove() + node.remove(ip)
 
     removed = with_netlink(remove)
     if saved is not None:

@@ -89,6 +89,8 @@ enum ct_flag {
 	CT_FIN_LOW = 16,
 	CT_FIN_HIGH = 32,
 	CT_CLOSED = 64,
+	CT_PROXIED = 128, /* its permission was withdrawn while the proxy had it */
+	CT_SERVICE = 256, /* to an address of a service: judged where the real destination is known */
 };
 
 struct ct_value {
@@ -97,6 +99,7 @@ struct ct_value {
 	__s32 verdict; /* > 0 to the proxy, 0 allowed, < 0 permission withdrawn: the negated drop reason */
 	__u32 last_seen; /* in units of 2^30 ns */
 	__u32 rule[2]; /* that allowed it, by direction; 0 = not enforced */
+	__u32 origin; /* endpoint that began it, if its address may be hidden by the node's; else 0 */
 };
 
 /* proxy_conns: tuple of a redirected connection as the client sent it -> what the proxy must know */
@@ -112,6 +115,23 @@ struct connection {
 	__u32 destination_identity;
 	__u32 flags;
 	__u32 ifindex; /* where it was seen */
+};
+
+/* fragments: a datagram whose first fragment was let through -> what only that one shows */
+struct fragment_key {
+	struct address source;
+	struct address destination;
+	__u32 id; /* IPv4's has 16 bits */
+	__u8 protocol; /* IPv6: the header behind the fragment header */
+	__u8 pad[3];
+};
+
+struct fragment_value {
+	__be16 source_port;
+	__be16 destination_port;
+	__be16 policy_port;
+	__u8 protocol;
+	__u8 role;
 };
 
 /* config: one value that userspace changes at runtime */
@@ -130,6 +150,7 @@ struct settings {
 	__u32 tcp_timeout;
 	__u32 tcp_opening_timeout;
 	__u32 tcp_closed_timeout;
+	__u32 silent; /* 1: a connection whose permission is withdrawn is not reset, its packets just vanish */
 };
 
 enum event_type { /* numbers as in Cilium's monitor */
@@ -185,6 +206,7 @@ enum drop_reason { /* Cilium's numbers */
 	DROP_UNKNOWN_L4 = 142,
 	DROP_INVALID_EXTHDR = 156,
 	DROP_FRAGMENT = 157,
+	DROP_NAT_NO_MAPPING = 160,
 	DROP_NO_SOCKET = 178,
 	DROP_SOCKET_ASSIGN = 179,
 	DROP_PROXY_PROTOCOL = 180,
@@ -195,7 +217,12 @@ enum drop_reason { /* Cilium's numbers */
 /* Marks, in the bits of MARK_MASK. */
 #define MARK_MASK 0xF00
 #define MARK_TO_PROXY 0x200
+#define MARK_SERVICE 0x400 /* not judged yet: the node translates its destination; the sender's endpoint id above */
+#define MARK_RESET 0x700 /* a TCP reset of ours, on its way */
 #define MARK_FROM_PROXY 0xB00
+/* Beside MARK_TO_PROXY: the node's connection tracking has seen the packet already. */
+#define MARK_UNTRACKED 0x1000
+#define MARK_ORIGIN_SHIFT 16
 
 #define MAX_WORKERS 128
 #define MAX_EXTENSION_HEADERS 4
@@ -203,5 +230,6 @@ enum drop_reason { /* Cilium's numbers */
 #define IDENTITY_HOST 1
 #define IDENTITY_WORLD_IPV4 9
 #define IDENTITY_WORLD_IPV6 10
+#define IDENTITY_SERVICE 0xFFFFFF /* of no endpoint: addresses that the node translates */
 
 #endif

@@ -11,11 +11,16 @@
  * older than the programs, or evicted) proves nothing about who began it, so it passes only if both directions would
  * be permitted. An echo reply or other ICMP without an entry is judged for itself and leaves no entry.
  * Hence eviction can end a flow, but never permit one.
+ *
+ * A pod's packet to an address that the node translates (a service) has no destination yet that could be judged. It is
+ * marked, and judged by to_pod or to_world, where it has one; its own entry only lets the answers back in. Who carries
+ * the mark was its flow's initiator, so of such packets that is believed.
  */
 #ifndef PENSTOCK_CT_H
 #define PENSTOCK_CT_H
 
 #include "events.h"
+#include "related.h"
 #include "sockets.h"
 
 static __always_inline __u32 coarse_now(void)
@@ -102,58 +107,84 @@ static __always_inline void initiator_tuple(const struct packet *packet, int fro
 	}
 }
 
-/* A flow whose initiator nobody saw: permitted if either side may have begun it, and without the proxy. */
-static __always_inline int judge_midstream(const struct packet *packet, struct judgement *judged)
+/* A flow whose initiator nobody saw: permitted if either side may have begun it, and without the proxy. `asked` is room
+ * for a tuple: the stack is short.
+ */
+static __always_inline int judge_midstream(const struct packet *packet, struct tuple *asked, struct judgement *judged)
 {
-	struct judgement backward = {};
-	struct tuple asked = {};
-	int verdict;
+	int verdict, backward;
 
-	initiator_tuple(packet, 1, &asked);
-	verdict = judge(&asked, packet->family, judged);
+	initiator_tuple(packet, 0, asked);
+	backward = judge(asked, packet->family, 0, judged);
+	initiator_tuple(packet, 1, asked);
+	verdict = judge(asked, packet->family, 0, judged);
 	if (verdict < 0)
 		return verdict;
-	initiator_tuple(packet, 0, &asked);
-	verdict = verdict > 0 ? verdict : judge(&asked, packet->family, &backward);
+	if (verdict == ALLOW)
+		verdict = backward;
 	if (verdict > 0)
 		verdict = -DROP_NO_SOCKET;
 	judged->verdict = verdict;
 	return verdict;
 }
 
-/* The policy changed under a known flow. */
-__noinline int judge_again(const struct packet *packet, const struct tuple *key, struct ct_value *next,
-				  struct judgement *judged, int from_initiator)
+static __always_inline int is_service(const struct address *address, __u8 family)
 {
-	struct tuple asked = {};
-	int verdict;
+	return identity_of(address, family) == IDENTITY_SERVICE;
+}
 
-	if (!packet || !key || !next || !judged)
+/* A TCP connection whose permission is gone shall not hang until its ends lose patience. */
+static __always_inline void note_reset(const struct packet *packet, __u32 flags, int verdict, struct judgement *judged)
+{
+	if (verdict < 0 && packet->tuple.protocol == IPPROTO_TCP && packet->role == ROLE_CONTINUES)
+		judged->resets = flags & CT_PROXIED ? RESET_PROXIED : RESET_DIRECT;
+}
+
+/* The policy changed under a known flow. */
+__noinline int judge_again(const struct packet *packet, const struct ct_value *known, __u32 epoch,
+			   struct judgement *judged)
+{
+	struct tuple asked = {}, key;
+	struct ct_value next;
+	int verdict, sender_high;
+
+	if (!packet || !known || !judged)
 		return -DROP_INVALID_PACKET;
-	if (next->flags & CT_MIDSTREAM) {
-		verdict = judge_midstream(packet, judged);
+	sender_high = order_tuple(&packet->tuple, &key);
+	next = *known;
+	next.flags = next_flags(next.flags, packet, sender_high);
+	next.last_seen = coarse_now();
+	next.epoch = epoch;
+	initiator_tuple(packet, sender_high == !!(next.flags & CT_INITIATOR_HIGH), &asked);
+	if (next.flags & CT_SERVICE && is_service(&asked.destination, packet->family)) {
+		verdict = ALLOW;
+	} else if (next.flags & CT_MIDSTREAM) {
+		verdict = judge_midstream(packet, &asked, judged);
 	} else {
-		initiator_tuple(packet, from_initiator, &asked);
-		verdict = judge(&asked, packet->family, judged);
-		if (next->verdict > 0 && verdict >= 0)
+		next.flags &= ~CT_SERVICE;
+		verdict = judge(&asked, packet->family, next.origin, judged);
+		if (next.verdict > 0 && verdict >= 0)
 			verdict = TO_PROXY; /* its socket holds the flow; the proxy knows the new policy too */
-		else if (next->verdict <= 0 && verdict > 0)
+		else if (next.verdict <= 0 && verdict > 0)
 			verdict = -DROP_NO_SOCKET; /* too late to inspect: the proxy never saw the beginning */
 	}
-	next->verdict = verdict;
-	next->rule[INGRESS] = judged->rule[INGRESS];
-	next->rule[EGRESS] = judged->rule[EGRESS];
-	bpf_map_update_elem(&ct, key, next, BPF_ANY);
+	if (next.verdict > 0 && verdict < 0)
+		next.flags |= CT_PROXIED;
+	next.verdict = verdict;
+	next.rule[INGRESS] = judged->rule[INGRESS];
+	next.rule[EGRESS] = judged->rule[EGRESS];
+	bpf_map_update_elem(&ct, &key, &next, BPF_ANY);
+	note_reset(packet, next.flags, verdict, judged);
 	return verdict;
 }
 
 /* A segment from the middle of a connection that may be the proxy's: then only its socket may have it. */
-static __always_inline int is_proxied(struct __sk_buff *skb, const struct packet *packet)
+__noinline int is_proxied(struct __sk_buff *skb, const struct packet *packet)
 {
 	struct bpf_sock *socket;
 	int found;
 
-	if (packet->tuple.protocol != IPPROTO_TCP || packet->role == ROLE_OPENS)
+	if (!packet || packet->tuple.protocol != IPPROTO_TCP || packet->role == ROLE_OPENS)
 		return 0;
 	socket = find_socket(skb, packet);
 	if (!socket)
@@ -166,7 +197,6 @@ static __always_inline int is_proxied(struct __sk_buff *skb, const struct packet
 __noinline int new_flow(struct __sk_buff *skb, const struct packet *packet, __u32 epoch,
 			       struct judgement *judged)
 {
-	struct report report = { .type = EVENT_VERDICT };
 	struct ct_value flow = {};
 	struct tuple key = {}, asked = {};
 	int sender_high, verdict;
@@ -177,6 +207,7 @@ __noinline int new_flow(struct __sk_buff *skb, const struct packet *packet, __u3
 	flow.flags = sender_high ? CT_INITIATOR_HIGH : 0;
 	flow.epoch = epoch;
 	flow.last_seen = coarse_now();
+	flow.origin = packet->origin;
 	if (packet->role == ROLE_CONTINUES && packet->tuple.protocol == IPPROTO_TCP) {
 		if (is_proxied(skb, packet)) {
 			/* Without a record it is a leg that the proxy opened, so nothing to judge. With one it is
@@ -191,36 +222,73 @@ __noinline int new_flow(struct __sk_buff *skb, const struct packet *packet, __u3
 			bpf_map_update_elem(&ct, &key, &flow, BPF_ANY);
 			return TO_PROXY;
 		}
-		flow.flags |= CT_MIDSTREAM | CT_REPLIED;
-		verdict = judge_midstream(packet, judged);
-	} else {
-		initiator_tuple(packet, 1, &asked);
-		verdict = judge(&asked, packet->family, judged);
+		flow.flags |= CT_REPLIED;
 	}
-	if (verdict < 0)
+	initiator_tuple(packet, 1, &asked);
+	if (packet->is_from_pod && is_service(&asked.destination, packet->family)) {
+		flow.flags |= CT_SERVICE;
+		bpf_map_update_elem(&ct, &key, &flow, BPF_ANY);
+		judged->to_service = 1;
+		return ALLOW;
+	}
+	if (flow.flags & CT_REPLIED && !packet->origin) {
+		flow.flags |= CT_MIDSTREAM;
+		verdict = judge_midstream(packet, &asked, judged);
+	} else {
+		verdict = judge(&asked, packet->family, packet->origin, judged);
+		if (flow.flags & CT_REPLIED && verdict > 0)
+			verdict = -DROP_NO_SOCKET;
+	}
+	if (verdict < 0) {
+		if (verdict == -DROP_NO_SOCKET)
+			judged->resets = RESET_DIRECT;
 		return verdict;
+	}
 	flow.verdict = verdict;
 	flow.rule[INGRESS] = judged->rule[INGRESS];
 	flow.rule[EGRESS] = judged->rule[EGRESS];
-	if (packet->role == ROLE_ANY || packet->role == ROLE_OPENS || flow.flags & CT_MIDSTREAM)
+	if (packet->role == ROLE_ANY || packet->role == ROLE_OPENS || flow.flags & CT_REPLIED)
 		bpf_map_update_elem(&ct, &key, &flow, BPF_ANY);
-	report.direction = judged->direction;
-	report.verdict = judged->audited ? judged->audited : verdict;
-	report.flags = judged->audited ? EVENT_AUDIT : 0;
-	emit(skb, packet, judged, &report);
+	emit(skb, packet, judged, EVENT_VERDICT, judged->audited ? judged->audited : verdict);
 	return verdict;
+}
+
+/* The verdict of the flow that an ICMP error is about; the receiver of the error must be who sent what it quotes. */
+__noinline int track_error(struct __sk_buff *skb, const struct packet *packet, __u32 epoch)
+{
+	struct tuple quoted = {}, key;
+	struct ct_value *flow;
+
+	if (!packet || parse_quoted(skb, packet, &quoted))
+		return NOT_RELATED;
+	if (!is_same_address(&quoted.source, &packet->tuple.destination))
+		return NOT_RELATED;
+	if (packet->is_from_pod && !is_same_address(&quoted.destination, &packet->tuple.source))
+		return NOT_RELATED;
+	order_tuple(&quoted, &key);
+	flow = bpf_map_lookup_elem(&ct, &key);
+	if (!flow || is_expired(flow, quoted.protocol, coarse_now()))
+		return NOT_RELATED;
+	/* Not yet judged by the policy in force: that is left to the flow's own packets. */
+	if (flow->epoch != epoch && !(flow->flags & CT_UPSTREAM))
+		return NOT_RELATED;
+	return flow->verdict;
 }
 
 /* The verdict on a packet. `judged` is filled in if the policy had to be asked, else all zero. */
 static __always_inline int track(struct __sk_buff *skb, const struct packet *packet, __u32 epoch,
 				 struct judgement *judged)
 {
-	struct ct_value *flow, next = {};
+	struct ct_value *flow;
 	struct tuple key = {};
-	int sender_high;
+	int sender_high, verdict;
 	__u32 now;
 
-	if (packet->role == ROLE_SINGLE)
+	if (packet->role == ROLE_ERROR && !packet->fragment) {
+		verdict = track_error(skb, packet, epoch);
+		return verdict == NOT_RELATED ? new_flow(skb, packet, epoch, judged) : verdict;
+	}
+	if (packet->role == ROLE_SINGLE || packet->role == ROLE_ERROR)
 		return new_flow(skb, packet, epoch, judged);
 	sender_high = order_tuple(&packet->tuple, &key);
 	flow = bpf_map_lookup_elem(&ct, &key);
@@ -233,15 +301,18 @@ static __always_inline int track(struct __sk_buff *skb, const struct packet *pac
 	    (sender_high != !!(flow->flags & CT_INITIATOR_HIGH) || flow->verdict < 0 ||
 	     flow->flags & (CT_CLOSED | CT_MIDSTREAM | CT_UPSTREAM)))
 		return new_flow(skb, packet, epoch, judged);
+	/* Routed, and still to the service: nobody has translated it, so it is judged as what it is. */
+	if (flow->flags & CT_SERVICE && packet->origin) {
+		initiator_tuple(packet, 1, &key);
+		return judge(&key, packet->family, 0, judged);
+	}
+	judged->to_service = flow->flags & CT_SERVICE && sender_high == !!(flow->flags & CT_INITIATOR_HIGH);
 	if (flow->epoch == epoch || flow->flags & CT_UPSTREAM) {
 		touch(flow, packet, sender_high, now);
+		note_reset(packet, flow->flags, flow->verdict, judged);
 		return flow->verdict;
 	}
-	next = *flow;
-	next.flags = next_flags(next.flags, packet, sender_high);
-	next.last_seen = now;
-	next.epoch = epoch;
-	return judge_again(packet, &key, &next, judged, sender_high == !!(next.flags & CT_INITIATOR_HIGH));
+	return judge_again(packet, flow, epoch, judged);
 }
 
 /* A packet that the proxy sent to a pod. Sees to it that the pod's answers find their way to the proxy's socket. */

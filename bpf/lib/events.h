@@ -42,28 +42,21 @@ static __always_inline struct event *reserve_event(__u64 now)
 	return event;
 }
 
-struct report {
-	__u8 type;
-	__u8 flags;
-	__u8 direction;
-	__u8 pad;
-	__s32 verdict;
-};
-
-__noinline int emit(struct __sk_buff *skb, const struct packet *packet, const struct judgement *judged,
-			   const struct report *report)
+/* `judged` says who is who, which direction decided, and whether a refusal is only reported. */
+__noinline int emit(struct __sk_buff *skb, const struct packet *packet, const struct judgement *judged, __u32 type,
+		    __s32 verdict)
 {
 	__u64 now = bpf_ktime_get_ns();
 	struct event *event;
 
-	if (!packet || !judged || !report)
+	if (!packet || !judged)
 		return 0;
 	event = reserve_event(now);
 	if (!event)
 		return 0;
 	event->time_ns = now;
 	event->tuple = packet->tuple;
-	event->verdict = report->verdict;
+	event->verdict = verdict;
 	event->source_endpoint = judged->source_endpoint;
 	event->destination_endpoint = judged->destination_endpoint;
 	event->source_identity = judged->source_identity;
@@ -72,10 +65,10 @@ __noinline int emit(struct __sk_buff *skb, const struct packet *packet, const st
 	event->rule[EGRESS] = judged->rule[EGRESS];
 	event->ifindex = skb->ifindex;
 	event->length = packet->length;
-	event->type = report->type;
-	event->direction = report->direction;
+	event->type = type;
+	event->direction = judged->direction;
 	event->family = packet->family;
-	event->flags = report->flags;
+	event->flags = type == EVENT_VERDICT && judged->audited ? EVENT_AUDIT : 0;
 	event->tcp_flags = packet->tcp_flags;
 	event->icmp_type = packet->icmp_type;
 	event->icmp_code = packet->icmp_code;

@@ -14,6 +14,7 @@ const volatile struct settings settings SEC(".rodata.settings") = {
 	.tcp_timeout = 21600,
 	.tcp_opening_timeout = 60,
 	.tcp_closed_timeout = 10,
+	.silent = 0,
 };
 
 struct {
@@ -29,6 +30,13 @@ struct {
 	__type(key, struct address);
 	__type(value, struct endpoint);
 } endpoints SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u32);
+	__type(value, struct endpoint);
+} endpoints_by_id SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -66,6 +74,13 @@ struct {
 	__type(key, struct tuple);
 	__type(value, struct ct_value);
 } ct SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct fragment_key);
+	__type(value, struct fragment_value);
+} fragments SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKMAP);

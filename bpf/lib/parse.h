@@ -12,12 +12,18 @@
 #include <bpf/bpf_helpers.h>
 
 #include "../include/penstock.h"
+#include "maps.h"
 
 #define PARSED_IP 0
 #define PARSED_ARP 1
 
 #define ICMP_ECHOREPLY 0
+#define ICMP_DEST_UNREACH 3
 #define ICMP_ECHO 8
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETERPROB 12
+#define ICMPV6_DEST_UNREACH 1
+#define ICMPV6_PARAMETERPROB 4
 #define ICMPV6_ECHO_REQUEST 128
 #define ICMPV6_ECHO_REPLY 129
 
@@ -35,6 +41,13 @@ enum packet_role {
 	ROLE_OPENS, /* only its sender can be the initiator: TCP SYN, ICMP echo request */
 	ROLE_CONTINUES, /* cannot begin a flow: any other TCP segment, ICMP echo reply */
 	ROLE_SINGLE, /* belongs to no flow: the other ICMP types */
+	ROLE_ERROR, /* an ICMP error: belongs to the flow of the packet that it quotes */
+};
+
+enum fragment {
+	FRAGMENT_NONE = 0,
+	FRAGMENT_FIRST, /* has the ports */
+	FRAGMENT_LATER, /* has those of the first */
 };
 
 struct packet {
@@ -47,6 +60,12 @@ struct packet {
 	__u8 icmp_type;
 	__u8 icmp_code;
 	__u8 hop_limit;
+	__u8 fragment;
+	__u8 fragment_protocol;
+	__u16 offset; /* of the transport header, from the frame's start */
+	__u16 is_from_pod; /* it is just leaving a pod */
+	__u32 fragment_id;
+	__u32 origin; /* endpoint that sent it, of a packet to a service; else 0 */
 };
 
 static __always_inline void map_ipv4(struct address *address, __be32 ipv4)
@@ -81,6 +100,7 @@ static __always_inline int parse_tcp(struct __sk_buff *skb, struct packet *packe
 	packet->policy_port = packet->tuple.destination_port;
 	flags = header[13];
 	packet->tcp_flags = flags;
+	packet->offset = offset;
 	packet->role = (flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN ? ROLE_OPENS : ROLE_CONTINUES;
 	return PARSED_IP;
 }
@@ -102,6 +122,11 @@ static __always_inline int parse_icmp(struct __sk_buff *skb, struct packet *pack
 	packet->icmp_code = header.code;
 	packet->policy_port = bpf_htons(header.type);
 	packet->role = ROLE_SINGLE;
+	packet->offset = offset;
+	if (packet->family == 4 ? header.type == ICMP_DEST_UNREACH || header.type == ICMP_TIME_EXCEEDED ||
+					  header.type == ICMP_PARAMETERPROB
+				: header.type >= ICMPV6_DEST_UNREACH && header.type <= ICMPV6_PARAMETERPROB)
+		packet->role = ROLE_ERROR;
 	if (header.type == request || header.type == reply) {
 		packet->role = header.type == request ? ROLE_OPENS : ROLE_CONTINUES;
 		packet->tuple.source_port = header.identifier;
@@ -131,6 +156,56 @@ static __always_inline int parse_l4(struct __sk_buff *skb, struct packet *packet
 	}
 }
 
+static __always_inline void fragment_key(const struct packet *packet, struct fragment_key *key)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	key->source = packet->tuple.source;
+	key->destination = packet->tuple.destination;
+	key->id = packet->fragment_id;
+	key->protocol = packet->fragment_protocol;
+}
+
+/* `place` is the offset in the datagram, in units of 8 bytes, not 0. A later fragment is judged as the first one was; without
+ * the first nothing could put the datagram together, so it is no loss that this one is dropped.
+ */
+static __always_inline int parse_later_fragment(struct packet *packet, __u32 place)
+{
+	struct fragment_value *first;
+	struct fragment_key key;
+
+	fragment_key(packet, &key);
+	first = bpf_map_lookup_elem(&fragments, &key);
+	if (!first)
+		return -DROP_FRAGMENT;
+	/* RFC 3128: it would overwrite the flags of the header that was judged. */
+	if (first->protocol == IPPROTO_TCP && place == 1)
+		return -DROP_FRAGMENT;
+	packet->fragment = FRAGMENT_LATER;
+	packet->tuple.protocol = first->protocol;
+	packet->tuple.source_port = first->source_port;
+	packet->tuple.destination_port = first->destination_port;
+	packet->policy_port = first->policy_port;
+	packet->role = first->role;
+	return PARSED_IP;
+}
+
+/* After the first fragment was let through: only then do the others count, so nobody fills the map with what is
+ * dropped.
+ */
+static __always_inline void remember_fragment(const struct packet *packet)
+{
+	struct fragment_value value = {};
+	struct fragment_key key;
+
+	fragment_key(packet, &key);
+	value.source_port = packet->tuple.source_port;
+	value.destination_port = packet->tuple.destination_port;
+	value.policy_port = packet->policy_port;
+	value.protocol = packet->tuple.protocol;
+	value.role = packet->role == ROLE_OPENS ? ROLE_CONTINUES : packet->role == ROLE_ERROR ? ROLE_SINGLE : packet->role;
+	bpf_map_update_elem(&fragments, &key, &value, BPF_ANY);
+}
+
 static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *packet)
 {
 	struct iphdr ip;
@@ -147,8 +222,13 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *pack
 		return -DROP_INVALID_PACKET;
 	if (bpf_ntohs(ip.tot_len) < sizeof(ip) || bpf_ntohs(ip.tot_len) > skb->len - ETH_HLEN)
 		return -DROP_INVALID_PACKET;
-	if (ip.frag_off & bpf_htons(IP_MORE_FRAGMENTS | IP_FRAGMENT_OFFSET))
-		return -DROP_FRAGMENT;
+	if (ip.frag_off & bpf_htons(IP_MORE_FRAGMENTS | IP_FRAGMENT_OFFSET)) {
+		packet->fragment_id = bpf_ntohs(ip.id);
+		packet->fragment_protocol = ip.protocol;
+		packet->fragment = FRAGMENT_FIRST;
+		if (ip.frag_off & bpf_htons(IP_FRAGMENT_OFFSET))
+			return parse_later_fragment(packet, bpf_ntohs(ip.frag_off) & IP_FRAGMENT_OFFSET);
+	}
 	return parse_l4(skb, packet, ETH_HLEN + sizeof(ip));
 }
 
@@ -157,6 +237,7 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *pack
 {
 	__u32 offset = ETH_HLEN + sizeof(struct ipv6hdr);
 	struct ipv6hdr ip;
+	int fragmented = 0;
 	__u8 next;
 	int i;
 
@@ -179,7 +260,8 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *pack
 		return -DROP_INVALID_PACKET;
 #pragma unroll
 	for (i = 0; i <= MAX_EXTENSION_HEADERS; i++) {
-		__u8 header[4]; /* next header, length, routing type */
+		__u8 header[8]; /* next header, length, routing type; of a fragment: -, offset and flags, id */
+		__u32 place;
 
 		switch (next) {
 		case IPPROTO_HOPOPTS:
@@ -188,7 +270,10 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *pack
 		case IPPROTO_AH:
 			break;
 		case IPPROTO_FRAGMENT:
-			return -DROP_FRAGMENT;
+			if (fragmented)
+				return -DROP_INVALID_EXTHDR;
+			fragmented = 1;
+			break;
 		case IPPROTO_NONE:
 			return -DROP_INVALID_EXTHDR;
 		default:
@@ -201,6 +286,16 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *pack
 			return -DROP_INVALID_PACKET;
 		if (next == IPPROTO_ROUTING && header[2] == 0)
 			return -DROP_INVALID_EXTHDR; /* RFC 5095: type 0 is forbidden */
+		if (next == IPPROTO_FRAGMENT) {
+			place = (__u32)header[2] << 8 | header[3]; /* 13 bits, 2 reserved, "more" */
+			packet->fragment_id = bpf_ntohl(*(__be32 *)&header[4]);
+			packet->fragment_protocol = header[0];
+			if (place >> 3)
+				return parse_later_fragment(packet, place >> 3);
+			if (place & 1) /* RFC 6946: with neither offset nor "more" it is the whole datagram */
+				packet->fragment = FRAGMENT_FIRST;
+			header[1] = 0; /* here reserved: the header has 8 bytes */
+		}
 		/* RFC 4302 §2.2: AH counts words of 4 octets, minus 2. */
 		offset += next == IPPROTO_AH ? (header[1] + 2) * 4 : (header[1] + 1) * 8;
 		next = header[0];
@@ -226,6 +321,12 @@ __noinline int parse_packet(struct __sk_buff *skb, struct packet *packet)
 	default:
 		return -DROP_UNSUPPORTED_L3;
 	}
+}
+
+static __always_inline int is_same_address(const struct address *one, const struct address *other)
+{
+	return one->word[0] == other->word[0] && one->word[1] == other->word[1] && one->word[2] == other->word[2] &&
+	       one->word[3] == other->word[3];
 }
 
 static __always_inline int is_link_local(const struct address *address)

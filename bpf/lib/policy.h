@@ -12,6 +12,12 @@
 #define TO_PROXY 1
 #define ALLOW 0
 
+enum resets {
+	RESET_NONE = 0,
+	RESET_DIRECT, /* both ends of the connection */
+	RESET_PROXIED, /* the client, and the proxy's socket for the client */
+};
+
 struct judgement {
 	__s32 verdict;
 	__u32 source_endpoint;
@@ -22,7 +28,9 @@ struct judgement {
 	__s32 audited; /* the refusal that is only reported: of an endpoint in audit mode, of rules tried out; else 0 */
 	__u32 redirects; /* CONNECTION_* */
 	__u8 direction; /* that decided */
-	__u8 pad[3];
+	__u8 resets; /* RESET_*: how to end the connection that this packet belongs to */
+	__u8 to_service; /* only its real destination will be judged */
+	__u8 pad[1];
 };
 
 /* One direction of one endpoint. Order of decision: deny > redirect > allow > none, whichever of the two entries says
@@ -102,26 +110,39 @@ static __always_inline void judge_direction(const struct endpoint *endpoint, __u
 		out->verdict = verdict;
 }
 
-/* `tuple` as the initiator sent it, with the policy's port for destination port. */
-__noinline int judge(const struct tuple *tuple, __u32 family, struct judgement *out)
+/* `tuple` as the initiator sent it, with the policy's port for destination port. `origin`: the endpoint that sent it,
+ * where the node may have put its own address in place of the endpoint's; else 0.
+ */
+__noinline int judge(const struct tuple *tuple, __u32 family, __u32 origin, struct judgement *out)
 {
 	struct endpoint *source, *destination;
+	int hidden = 0;
 
 	if (!tuple || !out)
 		return -DROP_INVALID_PACKET;
 	__builtin_memset(out, 0, sizeof(*out));
 	source = bpf_map_lookup_elem(&endpoints, &tuple->source);
+	if (!source && origin) {
+		source = bpf_map_lookup_elem(&endpoints_by_id, &origin);
+		hidden = 1;
+	}
 	destination = bpf_map_lookup_elem(&endpoints, &tuple->destination);
 	out->source_endpoint = source ? source->id : 0;
 	out->destination_endpoint = destination ? destination->id : 0;
 	out->source_identity = source ? source->identity : identity_of(&tuple->source, family);
 	out->destination_identity = destination ? destination->identity : identity_of(&tuple->destination, family);
 	out->direction = source ? EGRESS : INGRESS;
+	/* Who talks to itself, by way of a service, needs nobody's leave. */
+	if (source && destination && source->id == destination->id)
+		return ALLOW;
 	if (source)
 		judge_direction(source, EGRESS, out->destination_identity, tuple->protocol, tuple->destination_port, out);
 	if (destination && out->verdict >= 0)
 		judge_direction(destination, INGRESS, out->source_identity, tuple->protocol, tuple->destination_port,
 				out);
+	/* The proxy would take the node for the client. */
+	if (out->verdict > 0 && hidden)
+		out->verdict = -DROP_NAT_NO_MAPPING;
 	return out->verdict;
 }
 

@@ -15,7 +15,7 @@ static __always_inline int record_connection(struct __sk_buff *skb, const struct
 	struct judgement judged = {};
 	struct tuple key = packet->tuple;
 
-	judge(&key, packet->family, &judged);
+	judge(&key, packet->family, 0, &judged);
 	connection.source_endpoint = judged.source_endpoint;
 	connection.destination_endpoint = judged.destination_endpoint;
 	connection.source_identity = judged.source_identity;
@@ -87,6 +87,9 @@ __noinline int to_proxy(struct __sk_buff *skb, const struct packet *packet, __u3
 
 	if (!packet)
 		return -DROP_INVALID_PACKET;
+	/* The stack finds the socket by itself: of a datagram when it is put together, of an error by what it quotes. */
+	if (packet->role == ROLE_ERROR || packet->fragment)
+		return packet->role == ROLE_OPENS ? -DROP_FRAGMENT : TO_PROXY;
 	socket = find_socket(skb, packet);
 	if (socket) {
 		reopens = socket->state == SOCKET_TIME_WAIT;

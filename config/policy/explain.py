@@ -205,12 +205,15 @@ def _as_sent(world: World, question: Question) -> Question:
 
 
 def _explain_side(world: World, question: Question, direction: Direction, everything: bool) -> Side:
-    subject = question.source if direction is Direction.EGRESS else question.destination
+    ends = question.source, question.destination
+    subject, peer = ends if direction is Direction.EGRESS else reversed(ends)
     endpoint = subject.endpoint
     if endpoint is None:
         return _open(f"{subject.name} is no pod: no policy is enforced there")
     if not endpoint.is_local:
         return _open(f"{subject.name} is on another node, which enforces its policies")
+    if peer.endpoint is not None and peer.endpoint.id == endpoint.id:
+        return _open(f"{subject.name} talks to itself: no policy is asked")
     found = world.snapshot.policies.get(endpoint.id)
     policy = found.direction(direction) if found is not None else DirectionPolicy(enforced=True)
     return _Side(world, question, direction, endpoint, policy).explain(everything)

@@ -25,6 +25,10 @@ from proxy.cli.output import Failure
 @click.option(
     "--allow-localhost", type=click.Choice(["auto", "always", "policy"]), help="Whether the node reaches its pods."
 )
+@click.option("--service-cidrs", metavar="CIDR,...", help="Addresses of services, which this node translates.")
+@click.option(
+    "--deny-established", type=click.Choice(["reset", "drop"]), help="How a connection ends that is no longer allowed."
+)
 @click.option("--http-403-msg", metavar="TEXT", help="Body of refusals.")
 @click.option("--node-name", metavar="NAME", help="Name of this node in flows.  [default: host name]")
 @click.option("--hubble-event-buffer-capacity", type=int, metavar="N", help="Flows kept in memory: 2^n - 1.")

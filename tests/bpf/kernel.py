@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bpf.events import EventReader, EventType, PacketEvent
 from bpf.loader import LoadedObject, Options, load
 from bpf.maps import BpfMap
-from bpf.marks import MARK_TO_PROXY
+from bpf.marks import MARK_MASK, MARK_RESET, MARK_TO_PROXY
 from bpf.progrun import TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC, run_program
-from bpf.structs import Connection, CtValue, Tuple
+from bpf.structs import Connection, CtValue, FragmentKey, FragmentValue, Tuple
 from bpf.tables import Changes, DesiredState, Tables
+from tests.bpf.packets import NODE_MAC
 from tests.bpf.topology import Namespace, run
 
-# The namespace has lo (1) and two veth pairs; these are ends that stand for a pod's and for penstock0.
-POD_A, POD_B, BOUNCE = 2, 4, 6
+# The namespace has lo (1) and veth pairs; these are ends that stand for a pod's, for penstock0 and for an uplink.
+POD_A, POD_B, BOUNCE, UPLINK = 2, 4, 6, 8
 UNKNOWN = 1
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`verdict` as the model has it."""
+    """`verdict` as the model has it. `resets`: the packet was made into the end of its connection."""
 
     verdict: int
     events: tuple[PacketEvent, ...]
+    mark: int = 0
+    resets: bool = False
+    data: bytes = b""
 
 
 class Kernel:
@@ -36,6 +41,7 @@ class Kernel:
         self.tables = Tables(loaded.maps, 1024)
         self._events = EventReader(loaded.maps["events"])
         self.flows = BpfMap("ct", loaded.maps["ct"], Tuple, CtValue)
+        self.fragments = BpfMap("fragments", loaded.maps["fragments"], FragmentKey, FragmentValue)
         self._connections = BpfMap("proxy_conns", loaded.maps["proxy_conns"], Tuple, Connection)
 
     def apply(self, state: DesiredState) -> Changes:
@@ -46,12 +52,17 @@ class Kernel:
             self.flows.delete(key)
         for key in list(self._connections.keys()):
             self._connections.delete(key)
+        for datagram in list(self.fragments.keys()):
+            self.fragments.delete(datagram)
 
     def from_pod(self, frame: bytes, ifindex: int = POD_A) -> Outcome:
         return self._run("from_pod", frame, ifindex)
 
     def to_pod(self, frame: bytes, ifindex: int = POD_B, mark: int = 0) -> Outcome:
         return self._run("to_pod", frame, ifindex, mark)
+
+    def to_world(self, frame: bytes, mark: int = 0) -> Outcome:
+        return self._run("to_world", frame, UPLINK, mark)
 
     def from_bounce(self, frame: bytes, mark: int = MARK_TO_PROXY) -> Outcome:
         return self._run("from_bounce", frame, BOUNCE, mark)
@@ -62,15 +73,27 @@ class Kernel:
         with self._namespace.enter():
             result = run_program(self._loaded.programs[program], frame, ifindex, mark)
         events = tuple(self._events.read())
-        if result.action == TC_ACT_UNSPEC:
-            return Outcome(0, events)
-        if result.action in (TC_ACT_OK, TC_ACT_REDIRECT):
-            assert result.mark == MARK_TO_PROXY
-            return Outcome(1, events)
-        assert result.action == TC_ACT_SHOT
         drops = [event for event in events if event.type is EventType.DROP]
-        assert len(drops) == 1, "every drop is told"
-        return Outcome(drops[0].verdict, events)
+        kind = result.mark & MARK_MASK
+        if drops:
+            assert len(drops) == 1
+            assert result.action == TC_ACT_SHOT or kind in (MARK_RESET, MARK_TO_PROXY)
+            return Outcome(drops[0].verdict, events, result.mark, result.action != TC_ACT_SHOT, result.data)
+        if result.action == TC_ACT_UNSPEC:
+            return Outcome(0, events, result.mark)
+        assert result.action in (TC_ACT_OK, TC_ACT_REDIRECT), "every drop is told"
+        assert kind == MARK_TO_PROXY
+        return Outcome(1, events, result.mark)
+
+    @contextlib.contextmanager
+    def listen(self, device: str) -> Iterator[socket.socket]:
+        """A packet socket on one of the namespace's devices."""
+        with self._namespace.enter():
+            made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
+            made.bind((device, 0))
+        with made:
+            made.settimeout(5)
+            yield made
 
     def close(self) -> None:
         self._events.close()
@@ -82,8 +105,11 @@ def kernel(name: str) -> Iterator[Kernel]:
     namespace = Namespace(name)
     run("ip", "netns", "add", name)
     try:
-        for pair in range(3):
-            namespace.ip("link", "add", f"x{pair}", "type", "veth", "peer", "name", f"y{pair}")
+        for pair in range(4):
+            ends = ("address", NODE_MAC, "type", "veth", "peer", "name", f"y{pair}", "address", NODE_MAC)
+            namespace.ip("link", "add", f"x{pair}", *ends)
+            for end in ("x", "y"):
+                namespace.ip("link", "set", f"{end}{pair}", "up")
         made = Kernel(load(None, Options(events_per_window=1 << 30, flows=4096)), namespace)
         try:
             made.tables.update_config(bounce_ifindex=BOUNCE)

@@ -8,7 +8,8 @@ from ipaddress import ip_address
 ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
 
-_MACS = bytes.fromhex("020000000002020000000001")
+NODE_MAC = "02:00:00:00:00:02"
+_MACS = bytes.fromhex(NODE_MAC.replace(":", "") + "020000000001")
 
 
 def ethernet(ethertype: int, body: bytes) -> bytes:
@@ -25,9 +26,10 @@ def ipv4(
     ttl: int = 64,
     ihl: int = 5,
     length: int | None = None,
+    number: int = 1,
 ) -> bytes:
     total = 20 + len(body) if length is None else length
-    header = struct.pack("!BBHHHBBH", 0x40 | ihl, 0, total, 1, fragment, ttl, protocol, 0)
+    header = struct.pack("!BBHHHBBH", 0x40 | ihl, 0, total, number, fragment, ttl, protocol, 0)
     return ethernet(0x0800, header + ip_address(source).packed + ip_address(destination).packed + body)
 
 
@@ -75,3 +77,53 @@ def arp(sender: str, target: str) -> bytes:
 def extension(following: int, length: int = 0, kind: int = 2) -> bytes:
     """One extension header of (length + 1) * 8 bytes; `kind` is where a routing header has its type."""
     return bytes([following, length, kind, 0]) + bytes(4 + length * 8)
+
+
+def fragment(following: int, place: int = 0, *, more: bool = False, number: int = 1) -> bytes:
+    """A fragment header; `place` in units of 8 bytes."""
+    return struct.pack("!BBHI", following, 0, place << 3 | more, number)
+
+
+def piece(whole: bytes, number: int, place: int, *, more: bool, size: int = 8) -> bytes:
+    """The fragment of a frame without options that begins at `place` (8 bytes each) and has `size` bytes."""
+    v6 = whole[12:14] == b"\x86\xdd"
+    header = 54 if v6 else 34
+    body = whole[header:][place * 8 :][:size]
+    if v6:
+        head = whole[:18] + (len(body) + 8).to_bytes(2, "big") + b"\x2c" + whole[21:header]
+        return head + fragment(whole[20], place, more=more, number=number) + body
+    flags = place | (0x2000 if more else 0)
+    head = whole[:16] + struct.pack("!HHH", 20 + len(body), number, flags) + whole[22:header]
+    return head + body
+
+
+def error(router: str, about: bytes, kind: int, code: int = 0, *, quoted: int = 64) -> bytes:
+    """The ICMP error that `router` sends to the sender of the frame, quoting its first `quoted` bytes."""
+    v6 = about[12:14] == b"\x86\xdd"
+    sender = str(ip_address(about[22:38] if v6 else about[26:30]))
+    body = struct.pack("!BBHI", kind, code, 0, 0) + about[14 : 14 + quoted]
+    return ip(router, sender, ICMPV6 if v6 else ICMP, body)
+
+
+def checksum(data: bytes) -> int:
+    """RFC 1071."""
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return int(~total & 0xFFFF)
+
+
+def reset(
+    source: str, source_port: int, destination: str, destination_port: int, sequence: int, ack: int | None
+) -> bytes:
+    """A TCP reset with right checksums."""
+    flags = RST if ack is None else RST | ACK
+    numbers = (source_port, destination_port, sequence, ack or 0, 0x50, flags, 0)
+    both = ip_address(source).packed + ip_address(destination).packed
+    pseudo = both + struct.pack("!II", 20, TCP)
+    tcp_sum = checksum(pseudo + struct.pack("!HHIIBBHHH", *numbers, 0, 0))
+    segment = struct.pack("!HHIIBBHHH", *numbers, tcp_sum, 0)
+    if ":" in source:
+        return ethernet(0x86DD, struct.pack("!IHBB", 6 << 28, 20, TCP, 64) + both + segment)
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 40, 0, 0x4000, 64, TCP, 0) + both
+    return ethernet(0x0800, header[:10] + checksum(header).to_bytes(2, "big") + both + segment)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bpf.marks import MARK_FROM_PROXY
-from bpf.model import Direction, Model, judge
+from bpf.marks import MARK_FROM_PROXY, MARK_RESET, MARK_SERVICE, ORIGIN_SHIFT
+from bpf.model import SERVICE_IDENTITY, Direction, Model, judge
 from bpf.tables import DesiredState, EndpointFlag, Policy, Row, RowKey, RowVerdict
 from tests.bpf import packets as p
 from tests.bpf.kernel import POD_A, POD_B, Kernel
@@ -20,7 +20,8 @@ pytestmark = pytest.mark.bpf
 # Few values, so that rows, packets and flows meet.
 IDENTITIES = (0, 1, 9, 10, ID_A, ID_B, ID_REMOTE)
 PORTS = (80, 81, 96, 443, 8080)
-V4, V6 = (A4, B4, NODE4, REMOTE4, WORLD4), (A6, B6, REMOTE6, WORLD6)
+VIP4, VIP6 = "10.96.0.1", "fd96::1"
+V4, V6 = (A4, B4, NODE4, REMOTE4, WORLD4, VIP4), (A6, B6, REMOTE6, WORLD6, VIP6)
 PROTOCOLS = (0, p.ICMP, p.TCP, p.UDP, p.ICMPV6, p.SCTP)
 FLAGS = (p.SYN, p.SYN | p.ACK, p.ACK, p.FIN | p.ACK, p.RST, p.SYN | p.FIN, 0)
 
@@ -44,11 +45,36 @@ policies: st.SearchStrategy[Policy] = st.dictionaries(
     max_size=12,
 )
 flags = st.sampled_from([EndpointFlag(number) for number in range(32)])
-states = st.builds(state, policies, policies, flags, flags)
+_SERVICES = {ip_network(f"{VIP4}/32"): SERVICE_IDENTITY, ip_network(f"{VIP6}/128"): SERVICE_IDENTITY}
+
+
+def _served(wanted: DesiredState, served: bool) -> DesiredState:
+    return DesiredState(wanted.endpoints, {**wanted.ipcache, **_SERVICES}) if served else wanted
+
+
+states = st.builds(_served, st.builds(state, policies, policies, flags, flags), st.booleans())
 
 
 @st.composite
 def frames(draw: st.DrawFn) -> bytes:
+    """Whole ones, pieces of them, and errors about them."""
+    whole = draw(whole_frames())
+    match draw(st.integers(0, 6)):
+        case 0:
+            place, number = draw(st.integers(0, 2)), draw(st.integers(1, 2))
+            size = draw(st.sampled_from((4, 8, 16, 24)))
+            return p.piece(whole, number, place, more=draw(st.booleans()), size=size)
+        case 1:
+            v6 = whole[12:14] == b"\x86\xdd"
+            router = draw(st.sampled_from(V6 if v6 else V4))
+            kind = draw(st.sampled_from((1, 2, 4, 128) if v6 else (3, 11, 5)))
+            return p.error(router, whole, kind, quoted=draw(st.sampled_from((64, 48, 28, 20, 10))))
+        case _:
+            return whole
+
+
+@st.composite
+def whole_frames(draw: st.DrawFn) -> bytes:
     addresses = draw(st.sampled_from((V4, V6)))
     source, destination = draw(st.sampled_from(addresses)), draw(st.sampled_from(addresses))
     source_port, destination_port = draw(st.sampled_from(PORTS)), draw(st.sampled_from(PORTS))
@@ -75,7 +101,10 @@ def steps(draw: st.DrawFn) -> tuple[str, bytes, int]:
     """(program, frame, mark)"""
     if draw(st.booleans()):
         return "from_pod", draw(frames()), draw(st.sampled_from((POD_A, POD_B)))
-    return "to_pod", draw(frames()), draw(st.sampled_from((0, 0, 0, MARK_FROM_PROXY)))
+    from_a, from_nobody = MARK_SERVICE | 1 << ORIGIN_SHIFT, MARK_SERVICE | 9 << ORIGIN_SHIFT
+    if draw(st.integers(0, 3)) == 0:
+        return "to_world", draw(frames()), draw(st.sampled_from((from_a, from_a, from_nobody, 0)))
+    return "to_pod", draw(frames()), draw(st.sampled_from((0, 0, 0, 0, from_a, MARK_FROM_PROXY, MARK_RESET)))
 
 
 conversations = st.lists(st.one_of(steps(), steps(), steps(), steps(), states), min_size=1, max_size=14)
@@ -95,7 +124,9 @@ def test_programs_and_model_agree(
                 model.state, model.epoch = step, model.epoch + 1
             continue
         program, frame, number = step
-        if program == "from_pod":
+        if program == "to_world":
+            seen, expected = programs.to_world(frame, number).verdict, model.to_world(frame, number)
+        elif program == "from_pod":
             seen, expected = programs.from_pod(frame, number).verdict, model.from_pod(frame, number)
         else:
             seen, expected = programs.to_pod(frame, mark=number).verdict, model.to_pod(frame, number)

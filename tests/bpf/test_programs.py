@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import ip_address
 
 import pytest
@@ -43,11 +42,12 @@ from tests.bpf.states import (
     rows,
     state,
 )
+from tests.bpf.steps import PASS, TO_PROXY, Case, case, hold, observed, predicted, to_b
 
 pytestmark = pytest.mark.bpf
 
-PASS, TO_PROXY = 0, 1
 R = DropReason
+NO_FRAGMENT, BAD_EXTENSION = -R.IP_FRAGMENTATION_NOT_SUPPORTED, -R.INVALID_IPV6_EXTENSION_HEADER
 LINK_LOCAL, ALL_NODES, ROUTERS = "fe80::2", "ff02::1", "ff02::2"
 
 OPEN = state()
@@ -77,25 +77,6 @@ _TRIED_ROWS = {
 }
 TRIED = state(b=_TRIED_ROWS, b_flags=ENFORCE_INGRESS | TRY_INGRESS)
 TRIED_DENY = state(b=_TRIED_ROWS, b_flags=ENFORCE_INGRESS)
-
-
-@dataclass(frozen=True)
-class Case:
-    name: str
-    state: DesiredState
-    frame: bytes
-    verdict: int
-    at: str = "from_pod"
-    ifindex: int = POD_A
-    mark: int = 0
-
-
-def case(name: str, wanted: DesiredState, frame: bytes, verdict: int, **where: object) -> Case:
-    return Case(name, wanted, frame, verdict, **where)  # type: ignore[arg-type]
-
-
-def to_b(name: str, wanted: DesiredState, frame: bytes, verdict: int, mark: int = 0) -> Case:
-    return Case(name, wanted, frame, verdict, "to_pod", POD_B, mark)
 
 
 def _v6(following: int, body: bytes, hop_limit: int = 64) -> bytes:
@@ -131,8 +112,13 @@ FRAMES = [
     case("tcp header cut short", OPEN, p.ipv4(A4, B4, p.TCP, _SYN[:10]), -R.INVALID_PACKET_DROPPED),
     case("udp header cut short", OPEN, p.ipv4(A4, B4, p.UDP, b"\0\1"), -R.INVALID_PACKET_DROPPED),
     case("icmp header cut short", OPEN, p.ipv4(A4, B4, p.ICMP, b"\x08\0"), -R.INVALID_PACKET_DROPPED),
-    case("fragment, first", OPEN, p.ipv4(A4, B4, p.UDP, bytes(16), fragment=0x2000), -R.IP_FRAGMENTATION_NOT_SUPPORTED),
-    case("fragment, later", OPEN, p.ipv4(A4, B4, p.UDP, bytes(16), fragment=3), -R.IP_FRAGMENTATION_NOT_SUPPORTED),
+    case("fragment, first", OPEN, p.ipv4(A4, B4, p.UDP, bytes(16), fragment=0x2000), PASS),
+    case(
+        "fragment, later, of nothing",
+        OPEN,
+        p.ipv4(A4, B4, p.UDP, bytes(16), fragment=3),
+        -R.IP_FRAGMENTATION_NOT_SUPPORTED,
+    ),
     case("don't fragment", OPEN, p.ipv4(A4, B4, p.TCP, _SYN, fragment=0x4000), PASS),
     case("gre", OPEN, p.ipv4(A4, B4, 47, bytes(20)), -R.UNKNOWN_L4_PROTOCOL),
     case("icmpv6 in ipv4", OPEN, p.ipv4(A4, B4, p.ICMPV6, bytes(20)), -R.UNKNOWN_L4_PROTOCOL),
@@ -143,7 +129,27 @@ FRAMES = [
     case("authentication header", OPEN, _v6(51, _AH + _SYN), PASS),
     case("routing type 2", OPEN, _v6(43, p.extension(p.TCP) + _SYN), PASS),
     case("routing type 0", OPEN, _v6(43, p.extension(p.TCP, kind=0) + _SYN), -R.INVALID_IPV6_EXTENSION_HEADER),
-    case("fragment header", OPEN, _v6(44, p.extension(p.TCP) + _SYN), -R.IP_FRAGMENTATION_NOT_SUPPORTED),
+    case("fragment header of a whole datagram", OPEN, _v6(44, p.fragment(p.TCP) + _SYN), PASS),
+    case("fragment header, first", OPEN, _v6(44, p.fragment(p.TCP, more=True) + _SYN), PASS),
+    case(
+        "fragment header, later, of nothing",
+        OPEN,
+        _v6(44, p.fragment(p.TCP, 2) + _SYN),
+        -R.IP_FRAGMENTATION_NOT_SUPPORTED,
+    ),
+    case(
+        "two fragment headers",
+        OPEN,
+        _v6(44, p.fragment(44) + p.fragment(p.TCP) + _SYN),
+        -R.INVALID_IPV6_EXTENSION_HEADER,
+    ),
+    case("fragment header cut short", OPEN, _v6(44, p.fragment(p.TCP)[:6]), -R.INVALID_PACKET_DROPPED),
+    case(
+        "first fragment without a whole tcp header",
+        OPEN,
+        _v6(44, p.fragment(p.TCP, more=True) + _SYN[:8]),
+        -R.INVALID_PACKET_DROPPED,
+    ),
     case("no next header", OPEN, _v6(59, bytes(8)), -R.INVALID_IPV6_EXTENSION_HEADER),
     case("extension cut short", OPEN, _v6(0, b"\x06\0"), -R.INVALID_PACKET_DROPPED),
     case("extension beyond the frame", OPEN, _v6(0, bytes([p.TCP, 200, 0, 0])), -R.INVALID_PACKET_DROPPED),
@@ -224,18 +230,6 @@ POLICY = [
     to_b("deny rule tried out, default deny in earnest", TRIED_DENY, p.tcp(WORLD4, 1, B4, 80), -R.POLICY_DENIED),
     to_b("deny rule tried out, allowed", TRIED_DENY, p.tcp(WORLD4, 1, B4, 443), PASS),
 ]
-
-
-def predicted(model: Model, one: Case) -> int:
-    if one.at == "from_pod":
-        return model.from_pod(one.frame, one.ifindex)
-    return model.to_pod(one.frame, one.mark)
-
-
-def observed(programs: Kernel, one: Case) -> int:
-    if one.at == "from_pod":
-        return programs.from_pod(one.frame, one.ifindex).verdict
-    return programs.to_pod(one.frame, one.ifindex, one.mark).verdict
 
 
 @pytest.mark.parametrize("one", FRAMES + LINK + POLICY, ids=lambda one: one.name)
@@ -338,11 +332,7 @@ CONVERSATIONS = {
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_conversation(programs: Kernel, name: str) -> None:
-    model = Model(CONVERSATIONS[name][0].state)
-    for step in CONVERSATIONS[name]:
-        if programs.apply(step.state).any:
-            model.state, model.epoch = step.state, model.epoch + 1
-        assert (observed(programs, step), predicted(model, step)) == (step.verdict, step.verdict)
+    hold(programs, CONVERSATIONS[name])
 
 
 def test_a_policy_that_is_in_force_already_changes_nothing(programs: Kernel) -> None:

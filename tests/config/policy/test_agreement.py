@@ -27,7 +27,7 @@ def _sides(world: World, question: Question) -> list[tuple[Direction, Side, Endp
         (Direction.EGRESS, question.source, question.destination, explanation.egress),
         (Direction.INGRESS, question.destination, question.source, explanation.ingress),
     ):
-        if subject.endpoint is None or not subject.endpoint.is_local:
+        if subject.endpoint is None or not subject.endpoint.is_local or subject.endpoint is peer.endpoint:
             assert (side.enforced, side.verdict, side.l4, side.l7) == (False, "allow", "none", None)
             continue
         policy = world.snapshot.policies[subject.endpoint.id]

@@ -154,7 +154,7 @@ def test_a_withdrawn_permission_ends_a_live_connection(net: Topology, datapath: 
         assert ask(connection, b"before")
         datapath.sync(snapshot(ingress_of_b=DirectionPolicy(True), revision=2))
         datapath.events.read()
-        with pytest.raises(TimeoutError):
+        with pytest.raises(ConnectionResetError):
             ask(connection, b"after")
     assert {event.reason for event in drops(datapath)} == {DropReason.POLICY_DENIED}
 

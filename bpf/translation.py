@@ -1,0 +1,75 @@
+"""Living with a node that translates addresses (services, in nftables or through kube-proxy): a small table of our own.
+
+    table inet penstock
+      untracked   packets that come back from to_pod through penstock0 have been through the node's connection tracking
+                  already; seen a second time, with a destination that was translated before, they would collide with
+                  their own entry and get another source port
+      unjudged    a pod's packet to a service is judged on the way out, behind the translation; on an interface without
+                  a program for that it does not leave
+
+`nft` does the work. Everything is one transaction, so there is no moment with half of it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterable
+from typing import Final
+
+from bpf.errors import AttachError
+from bpf.marks import BOUNCE_DEVICE, MARK_MASK, MARK_SERVICE, MARK_TO_PROXY, MARK_UNTRACKED
+
+TABLE: Final = "penstock"
+_MAX_ERROR: Final = 400
+
+
+def is_available() -> bool:
+    return shutil.which("nft") is not None
+
+
+def ensure(judged: Iterable[int] | None) -> None:
+    """Make the table. `judged`: interfaces whose way out has a program of ours; None: there are no services here."""
+    bounced = f"meta mark and {MARK_MASK | MARK_UNTRACKED:#x} == {MARK_TO_PROXY | MARK_UNTRACKED:#x}"
+    lines = [
+        f"table inet {TABLE}",
+        f"delete table inet {TABLE}",
+        f"table inet {TABLE} {{",
+        "  chain untracked {",
+        "    type filter hook prerouting priority raw;",
+        f'    iifname "{BOUNCE_DEVICE}" {bounced} notrack',
+        "  }",
+    ]
+    if judged is not None:
+        numbers = ", ".join(str(ifindex) for ifindex in sorted(judged))
+        lines += [
+            "  set judged {",
+            "    type iface_index",
+            *([f"    elements = {{ {numbers} }}"] if numbers else []),
+            "  }",
+            "  chain unjudged {",
+            "    type filter hook postrouting priority filter;",
+            f"    meta mark and {MARK_MASK:#x} == {MARK_SERVICE:#x} oif != @judged counter drop",
+            "  }",
+        ]
+    _nft("\n".join([*lines, "}", ""]))
+
+
+def remove() -> list[str]:
+    """Take the table away. Says so if it was there."""
+    if not is_available():
+        return []
+    listed = subprocess.run(["nft", "list", "table", "inet", TABLE], capture_output=True, check=False)
+    if listed.returncode:
+        return []
+    _nft(f"delete table inet {TABLE}\n")
+    return [f"nftables table inet {TABLE}"]
+
+
+def _nft(script: str) -> None:
+    try:
+        done = subprocess.run(["nft", "-f", "-"], input=script, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise AttachError(f"nft: {error.strerror} (Debian package: nftables)") from error
+    if done.returncode:
+        raise AttachError(f"nftables refused the table {TABLE}: {done.stderr.strip()[:_MAX_ERROR]}")
