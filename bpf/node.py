@@ -5,6 +5,11 @@
     net.ipv4.tcp_early_demux = 0    else packets for a transparent socket that arrive on an uplink carry that socket
                                     into forwarding, which drops them
 
+Where the node translates services, and may be behind one itself:
+
+    ip rule 8: fwmark 0x2400/0x2f00 lookup 2005;  table 2005: default dev penstock1
+    ip rule 100: lookup local       in the place of rule 0, which would deliver such packets before
+
 All of it is made if absent and left alone if present, and `remove` takes away exactly this.
 """
 
@@ -19,12 +24,25 @@ from typing import Final
 
 from bpf.addresses import Address
 from bpf.errors import AttachError
-from bpf.marks import BOUNCE_DEVICE, BOUNCE_PEER, MARK_MASK, MARK_TO_PROXY, ROUTE_TABLE, RULE_PRIORITY
+from bpf.marks import (
+    BOUNCE_DEVICE,
+    BOUNCE_PEER,
+    LOCAL_RULE_PRIORITY,
+    MARK_MASK,
+    MARK_SERVICE,
+    MARK_TO_PROXY,
+    MARK_TO_SELF,
+    ROUTE_TABLE,
+    RULE_PRIORITY,
+    SERVICE_RULE_PRIORITY,
+    SERVICE_TABLE,
+)
 from bpf.netlink import Netlink, attempt
 
 _SYSCTL: Final = Path("/proc/sys/net")
 _EARLY_DEMUX: Final = "ipv4/tcp_early_demux"
 _RTN_LOCAL: Final = 2
+_TABLE_LOCAL: Final = 255
 _SCOPE_HOST: Final = 254
 _ADDR_GEN_NONE: Final = 1
 # RFC 7600: the IPv4 dummy address. A device without any IPv4 address fails even a loose reverse-path check; scope
@@ -39,7 +57,8 @@ _DEVICE_SYSCTLS: Final = (
     (f"ipv4/conf/{BOUNCE_DEVICE}/accept_local", "1"),
     (f"ipv6/conf/{BOUNCE_DEVICE}/accept_ra", "0"),
     (f"ipv6/conf/{BOUNCE_DEVICE}/addr_gen_mode", str(_ADDR_GEN_NONE)),
-    (f"ipv6/conf/{BOUNCE_PEER}/disable_ipv6", "1"),
+    (f"ipv6/conf/{BOUNCE_PEER}/accept_ra", "0"),
+    (f"ipv6/conf/{BOUNCE_PEER}/addr_gen_mode", str(_ADDR_GEN_NONE)),
 )
 
 
@@ -77,7 +96,8 @@ def ensure_bounce_device(ip: Netlink) -> int:
         _write_sysctl(name, value)
     for name, found in indexes.items():
         index = int(found[0])
-        attempt(f"bring {name} up", (), ip.link, "set", index=index, state="up")
+        # No ARP, no neighbour discovery: whatever is sent into one end is meant for the other.
+        attempt(f"bring {name} up", (), ip.link, "set", index=index, state="up", arp=False)
     bounce = int(indexes[BOUNCE_DEVICE][0])
     dummy = {"index": bounce, "address": _DUMMY_ADDRESS, "prefixlen": 32, "scope": _SCOPE_HOST}
     attempt(f"give {BOUNCE_DEVICE} an address", (errno.EEXIST,), ip.addr, "add", **dummy)
@@ -92,6 +112,63 @@ def ensure_routing(ip: Netlink) -> None:
         route = f"{words} route in table {ROUTE_TABLE} (is lo up?)"
         attempt(route, (), ip.route, "replace", **_route(family, loopback))
         attempt(f"{words} rule {RULE_PRIORITY}", (errno.EEXIST,), ip.rule, "add", **_rule(family))
+
+
+def ensure_service_routing(ip: Netlink) -> None:
+    """What a service leads to the node itself takes the way through penstock1."""
+    peer = int(ip.link_lookup(ifname=BOUNCE_PEER)[0])
+    for family in _families():
+        words = _FAMILIES[family]
+        route = f"{words} route in table {SERVICE_TABLE}"
+        attempt(route, (), ip.route, "replace", **_service_route(family, peer))
+        attempt(f"{words} rule {SERVICE_RULE_PRIORITY}", (errno.EEXIST,), ip.rule, "add", **_service_rule(family))
+        if _has_local_rule(ip, family, 0):
+            moved = f"move {words} rule 0 to {LOCAL_RULE_PRIORITY}"
+            attempt(moved, (errno.EEXIST,), ip.rule, "add", **_local_rule(family, LOCAL_RULE_PRIORITY))
+            attempt(moved, (errno.ENOENT,), ip.rule, "del", **_local_rule(family, 0))
+
+
+def remove_service_routing(ip: Netlink) -> list[str]:
+    """Back to how it was, if the rule of ours is there. Says what was."""
+    removed: list[str] = []
+    gone = (errno.ENOENT, errno.ESRCH, errno.ENODEV)
+    for family in _families():
+        words = _FAMILIES[family]
+        rule = f"{words} rule {SERVICE_RULE_PRIORITY}"
+        if not attempt(f"remove {rule}", gone, ip.rule, "del", **_service_rule(family)):
+            continue
+        removed.append(rule)
+        peers = ip.link_lookup(ifname=BOUNCE_PEER)
+        if peers:
+            route = f"{words} route of table {SERVICE_TABLE}"
+            if attempt(f"remove {route}", gone, ip.route, "del", **_service_route(family, int(peers[0]))):
+                removed.append(route)
+        if not _has_local_rule(ip, family, 0):
+            back = f"{words} rule for the table local, back from {LOCAL_RULE_PRIORITY} to 0"
+            attempt(back, (errno.EEXIST,), ip.rule, "add", **_local_rule(family, 0))
+            attempt(back, gone, ip.rule, "del", **_local_rule(family, LOCAL_RULE_PRIORITY))
+            removed.append(back)
+    return removed
+
+
+def _service_route(family: int, peer: int) -> dict[str, object]:
+    return {"family": family, "table": SERVICE_TABLE, "dst": "default", "oif": peer}
+
+
+def _service_rule(family: int) -> dict[str, object]:
+    rule: dict[str, object] = {"family": family, "priority": SERVICE_RULE_PRIORITY, "table": SERVICE_TABLE}
+    return rule | {"fwmark": MARK_SERVICE | MARK_TO_SELF, "fwmask": MARK_MASK | MARK_TO_SELF}
+
+
+def _local_rule(family: int, priority: int) -> dict[str, object]:
+    return {"family": family, "priority": priority, "table": _TABLE_LOCAL}
+
+
+def _has_local_rule(ip: Netlink, family: int, priority: int) -> bool:
+    return any(
+        (rule.get_attr("FRA_PRIORITY") or 0) == priority and rule.get_attr("FRA_TABLE") == _TABLE_LOCAL
+        for rule in ip.get_rules(family=family)
+    )
 
 
 def _route(family: int, loopback: int) -> dict[str, object]:
@@ -126,7 +203,7 @@ def restore_early_demux(value: int) -> str:
 
 def remove(ip: Netlink) -> list[str]:
     """Take away device, rules and routes. Says what was there."""
-    removed: list[str] = []
+    removed = remove_service_routing(ip)
     gone = (errno.ENOENT, errno.ESRCH, errno.ENODEV)
 
     def undo(words: str, action: Callable[..., object], *what: object, **how: object) -> None:

@@ -259,7 +259,9 @@ int to_world(struct __sk_buff *skb)
 	return judge_routed(skb, &packet, &judged, config, EGRESS);
 }
 
-/* Only our own programs send here: what is for the proxy, and resets that must find their way back. */
+/* Only our own programs send here: what is for the proxy, resets that must find their way back, and through penstock1
+ * what is for the node itself by way of a service, judged there by to_world.
+ */
 SEC("tc")
 int from_bounce(struct __sk_buff *skb)
 {
@@ -270,7 +272,7 @@ int from_bounce(struct __sk_buff *skb)
 	int verdict;
 
 	verdict = parse_packet(skb, &packet);
-	if (!config || verdict == PARSED_ARP || (mark != MARK_TO_PROXY && mark != MARK_RESET))
+	if (!config || verdict == PARSED_ARP || (mark != MARK_TO_PROXY && mark != MARK_RESET && mark != MARK_SERVICE))
 		return TC_ACT_SHOT;
 	if (verdict >= 0 && mark == MARK_TO_PROXY)
 		verdict = to_proxy(skb, &packet, config->workers);
@@ -278,6 +280,8 @@ int from_bounce(struct __sk_buff *skb)
 		return drop(skb, &packet, &judged, verdict, INGRESS);
 	/* The frame carries the pod's hardware address, so the stack would take it for somebody else's. */
 	bpf_skb_change_type(skb, PACKET_HOST);
+	if (mark == MARK_SERVICE)
+		skb->mark = MARK_UNTRACKED;
 	count(0, INGRESS, packet.length);
 	return TC_ACT_OK;
 }

@@ -1,11 +1,12 @@
 """Living with a node that translates addresses (services, in nftables or through kube-proxy): a small table of our own.
 
     table inet penstock
-      untracked   packets that come back from to_pod through penstock0 have been through the node's connection tracking
-                  already; seen a second time, with a destination that was translated before, they would collide with
-                  their own entry and get another source port
-      unjudged    a pod's packet to a service is judged on the way out, behind the translation; on an interface without
-                  a program for that it does not leave
+      untracked   packets that come back from to_pod or to_world through penstock0 have been through the node's
+                  connection tracking already; seen a second time, with a destination that was translated before, they
+                  would collide with their own entry and get another source port
+      to_self     the node itself is behind the service: such packets take the way through penstock1, where they are
+                  judged like those that leave the node (see node.ensure_service_routing)
+      unjudged    a pod's packet to a service that no program judges behind the translation gets no further
 
 `nft` does the work. Everything is one transaction, so there is no moment with half of it.
 """
@@ -18,7 +19,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from bpf.errors import AttachError
-from bpf.marks import BOUNCE_DEVICE, MARK_MASK, MARK_SERVICE, MARK_TO_PROXY, MARK_UNTRACKED
+from bpf.marks import BOUNCE_DEVICE, MARK_MASK, MARK_SERVICE, MARK_TO_SELF, MARK_UNTRACKED
 
 TABLE: Final = "penstock"
 _MAX_ERROR: Final = 400
@@ -30,7 +31,8 @@ def is_available() -> bool:
 
 def ensure(judged: Iterable[int] | None) -> None:
     """Make the table. `judged`: interfaces whose way out has a program of ours; None: there are no services here."""
-    bounced = f"meta mark and {MARK_MASK | MARK_UNTRACKED:#x} == {MARK_TO_PROXY | MARK_UNTRACKED:#x}"
+    bounced = f"meta mark and {MARK_UNTRACKED:#x} == {MARK_UNTRACKED:#x}"
+    to_service = f"meta mark and {MARK_MASK:#x} == {MARK_SERVICE:#x}"
     lines = [
         f"table inet {TABLE}",
         f"delete table inet {TABLE}",
@@ -47,9 +49,17 @@ def ensure(judged: Iterable[int] | None) -> None:
             "    type iface_index",
             *([f"    elements = {{ {numbers} }}"] if numbers else []),
             "  }",
-            "  chain unjudged {",
-            "    type filter hook postrouting priority filter;",
-            f"    meta mark and {MARK_MASK:#x} == {MARK_SERVICE:#x} oif != @judged counter drop",
+            "  chain to_self {",
+            "    type filter hook prerouting priority -90;",  # behind the translation
+            f"    {to_service} fib daddr type local meta mark set meta mark or {MARK_TO_SELF:#x}",
+            "  }",
+            "  chain unjudged_out {",
+            "    type filter hook postrouting priority 0;",
+            f"    {to_service} oif != @judged counter drop",
+            "  }",
+            "  chain unjudged_in {",
+            "    type filter hook input priority 0;",
+            f"    {to_service} counter drop",
             "  }",
         ]
     _nft("\n".join([*lines, "}", ""]))

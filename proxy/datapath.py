@@ -28,7 +28,7 @@ from bpf.features import Feature, probe
 from bpf.links import LinkTable, fingerprint
 from bpf.loader import Options
 from bpf.maps import BpfMap, PerCpuArray
-from bpf.marks import BOUNCE_DEVICE, BOUNCE_PEER, MARK_FROM_PROXY
+from bpf.marks import BOUNCE_DEVICE, MARK_FROM_PROXY
 from bpf.netlink import Netlink, with_netlink
 from bpf.reasons import DropReason, reason_help, reason_name, reason_text
 from bpf.structs import Config, EventsBudget, Metric
@@ -223,6 +223,7 @@ class Datapath:
             _prepare_node(tables, attachments, loaded.programs["from_bounce"])
             if services or translation.is_available():
                 translation.ensure(() if services else None)
+            with_netlink(node.ensure_service_routing if services else node.remove_service_routing)
             events = EventReader(loaded.maps["events"])
             listener_lookup = attach.attach_to_listener_lookup(loaded.programs["choose_listener"])
         except BaseException:
@@ -401,7 +402,7 @@ def _place(ip: Netlink, snapshot: Snapshot) -> _Placement:
         else:
             found[endpoint.id] = ifindex
             taken[ifindex] = endpoint.id
-    ways_out = {link.index for link in links.links if link.name not in ("lo", BOUNCE_DEVICE, BOUNCE_PEER)}
+    ways_out = {link.index for link in links.links if link.name not in ("lo", BOUNCE_DEVICE)}
     hosts = frozenset(node.host_addresses(ip))
     return _Placement(_asked(snapshot), found, missing, hosts, frozenset(ways_out.difference(found.values())))
 

@@ -222,6 +222,7 @@ enum drop_reason { /* Cilium's numbers */
 #define MARK_FROM_PROXY 0xB00
 /* Beside MARK_TO_PROXY: the node's connection tracking has seen the packet already. */
 #define MARK_UNTRACKED 0x1000
+/* Beside MARK_SERVICE there may be 0x2000, set by bpf/translation.py: the node itself is behind the service. */
 #define MARK_ORIGIN_SHIFT 16
 
 #define MAX_WORKERS 128

@@ -62,11 +62,17 @@ def lab() -> None:
     metavar="DIR",
     help="Folder of policies (or a file) for the agent to enforce. Without it nothing is enforced.",
 )
+@click.option("--cluster-ips", is_flag=True, help="Services have addresses of their own, translated by the nodes.")
 @click.option("--set", "extra", multiple=True, metavar="KEY=VALUE", help="A setting of the agent.")
 def up(
-    name: str | None, name_option: str | None, files: tuple[Path, ...], policies: Path | None, extra: tuple[str, ...]
+    name: str | None,
+    name_option: str | None,
+    files: tuple[Path, ...],
+    policies: Path | None,
+    cluster_ips: bool,
+    extra: tuple[str, ...],
 ) -> None:
-    """Bring a lab up.
+    """Bring a lab up. Pods with `nodeName: node-2` and the like get nodes, and agents, of their own.
 
     \b
     Examples:
@@ -82,7 +88,14 @@ def up(
     settings = dict(_setting(pair) for pair in extra)
     given = [policies] if policies is not None and policies.is_file() else policies
     with _failures():
-        made = Lab.up(name or name_option or _DEFAULT, files, policies=given, settings=settings, progress=Progress())
+        made = Lab.up(
+            name or name_option or _DEFAULT,
+            files,
+            policies=given,
+            settings=settings,
+            progress=Progress(),
+            cluster_ips=cluster_ips,
+        )
     _show_pods(made.state)
     pod = next((ref for ref in made.state.pods if not ref.startswith("kube-system/")), "world")
     option = "" if made.name == _DEFAULT else f" --name {made.name}"
@@ -103,7 +116,7 @@ def _setting(pair: str) -> tuple[str, str]:
 @click.argument("pod", metavar="NAMESPACE/POD")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
 def execute(name: str | None, pod: str, command: tuple[str, ...]) -> None:
-    """Run a program of this machine in a pod (or in `world` or `node`).
+    """Run a program of this machine in a pod (or in `world`, or in a node by its name).
 
     The program replaces this command: its input, output, signals and exit code are those of the pod's program. 127
     means it was not found. Variables of proxies (http_proxy, ...) are removed, PENSTOCK_POD says where it runs.
@@ -151,19 +164,22 @@ def show(name: str | None) -> None:
             except LabError:
                 rows.append((found, "-", "-", "half there", "-"))
                 continue
-            pid = Agent(state).pid
-            agent = f"pid {pid}" if pid else ("ended" if state.policies else "none")
+            pids = [str(pid) for node in state.nodes if (pid := Agent(state, node).pid)]
+            agent = f"pid {', '.join(pids)}" if pids else ("ended" if state.policies else "none")
             age = timedelta(seconds=int(time.time() - state.created))
             rows.append((found, str(len(state.pods)), f"{state.v4}, {state.v6}", agent, str(age)))
     echo_table(rows)
 
 
 def _show_pods(state: LabState) -> None:
-    rows = [("POD", "IPV4", "IPV6", "INTERFACE", "PORTS", "RUNS")]
+    rows = [("POD", "IPV4", "IPV6", "NODE", "INTERFACE", "PORTS", "RUNS")]
     for pod in state.pods.values():
         ports = ",".join(map(str, pod.ports)) or "-"
-        rows.append((pod.ref, pod.v4, pod.v6, pod.interface, ports, ",".join(pod.runs) or "-"))
+        rows.append((pod.ref, pod.v4, pod.v6, pod.node, pod.interface, ports, ",".join(pod.runs) or "-"))
     echo_table(rows)
+    if state.services:
+        click.echo()
+        echo_table([("SERVICE", "IPV4", "IPV6"), *((name, *addresses) for name, addresses in state.services.items())])
 
 
 @lab.command()

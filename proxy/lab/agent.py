@@ -22,7 +22,8 @@ from proxy.flows.jsonpb import decode_line
 from proxy.flows.model import Flow
 from proxy.lab import inside, linux, processes
 from proxy.lab.errors import LabError
-from proxy.lab.plan import Plan
+from proxy.lab.model import FIRST_NODE
+from proxy.lab.plan import Plan, PlannedNode
 from proxy.lab.state import LabState
 
 AGENT = "agent"
@@ -30,9 +31,10 @@ READY_DEADLINE_S = 60.0
 _TAIL_LINES = 25
 
 
-def endpoints_document(plan: Plan) -> dict[str, Any]:
-    """The endpoints file: every pod of the lab is local to its one node."""
+def endpoints_document(plan: Plan, node: PlannedNode) -> dict[str, Any]:
+    """The endpoints file of one node: all pods of the lab, and interfaces of those that run there."""
     return {
+        "nodes": [{"name": one.ref, "addresses": [str(a) for a in (*one.address, *one.uplink)]} for one in plan.nodes],
         "namespaces": [{"name": name, "labels": dict(labels)} for name, labels in plan.manifests.namespaces.items()],
         "endpoints": [
             {
@@ -40,7 +42,7 @@ def endpoints_document(plan: Plan) -> dict[str, Any]:
                 "namespace": pod.spec.namespace,
                 "labels": dict(pod.spec.labels),
                 "addresses": [str(pod.v4), str(pod.v6)],
-                "interface": pod.interface,
+                **({"interface": pod.interface} if pod.spec.node == node.ref else {}),
                 # Only names matter here: policies may use them for numbers.
                 "ports": [
                     {"name": port.name, "containerPort": port.port, "protocol": port.protocol}
@@ -54,26 +56,32 @@ def endpoints_document(plan: Plan) -> dict[str, Any]:
     }
 
 
-def write_endpoints(plan: Plan, directory: Path) -> Path:
-    path = directory / "endpoints.yaml"
-    path.write_text(yaml.safe_dump(endpoints_document(plan), sort_keys=False), encoding="utf-8")
-    return path
+def write_endpoints(plan: Plan, directory: Path) -> None:
+    for node in plan.nodes:
+        text = yaml.safe_dump(endpoints_document(plan, node), sort_keys=False)
+        (directory / _endpoints_name(node.ref)).write_text(text, encoding="utf-8")
+
+
+def _endpoints_name(node: str) -> str:
+    return f"endpoints{node.removeprefix(FIRST_NODE)}.yaml"
 
 
 class Agent:
-    """`penstock run` of one lab. Also made for an agent that another process started."""
+    """`penstock run` on one node of a lab. Also made for an agent that another process started."""
 
-    def __init__(self, state: LabState) -> None:
+    def __init__(self, state: LabState, node: str = FIRST_NODE) -> None:
         self._state = state
+        self.node = node
+        self._what = f"{AGENT}{node.removeprefix(FIRST_NODE)}"
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
     def state_dir(self) -> Path:
-        return self._state.directory / AGENT
+        return self._state.directory / self._what
 
     @property
     def bpf_mount(self) -> Path:
-        return self._state.directory / "bpf"
+        return self._state.directory / f"bpf{self.node.removeprefix(FIRST_NODE)}"
 
     @property
     def socket(self) -> Path:
@@ -85,12 +93,12 @@ class Agent:
 
     @property
     def log_file(self) -> Path:
-        return self._state.directory / "logs" / "agent.log"
+        return self._state.directory / "logs" / f"{self._what}.log"
 
     @property
     def pid(self) -> int | None:
         """The running agent's, or None."""
-        running = [process.pid for process in processes.recorded(self._state.directory) if process.what == AGENT]
+        running = [process.pid for process in processes.recorded(self._state.directory) if process.what == self._what]
         return running[-1] if running else None
 
     def command(self, policies: Path) -> list[str]:
@@ -101,10 +109,12 @@ class Agent:
         return [
             program,
             "run",
-            f"--endpoints-file={self._state.directory / 'endpoints.yaml'}",
+            f"--endpoints-file={self._state.directory / _endpoints_name(self.node)}",
             f"--policy-dir={policies}",
             f"--state-dir={self.state_dir}",
             f"--bpf-root={self.bpf_mount / 'penstock'}",
+            f"--node-name={self.node}",
+            *([f"--service-cidrs={','.join(self._state.service_cidrs)}"] if self._state.service_cidrs else []),
         ]
 
     def start(self, policies: Path, settings: Mapping[str, object] | None = None) -> None:
@@ -116,11 +126,11 @@ class Agent:
         variables = {
             f"PENSTOCK_{key.upper().replace('-', '_')}": _text(value) for key, value in (settings or {}).items()
         }
-        node = self._state.place("node")
+        node = self._state.place(self.node)
         place = inside.Place(node.lab, node.ref, node.netns, None)
         with self.log_file.open("ab") as log:
             self._child = inside.spawn(place, self.command(policies), log, variables)
-        processes.record(self._state.directory, self._child.pid, AGENT)
+        processes.record(self._state.directory, self._child.pid, self._what)
 
     def wait_ready(self, deadline_s: float = READY_DEADLINE_S) -> None:
         """Until the API says so; the end of the log is in the error if it does not."""

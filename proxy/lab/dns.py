@@ -1,6 +1,6 @@
 """The cluster's DNS: which names exist, what is in the pods' /etc, and dnsmasq that serves them.
 
-    SERVICE.NAMESPACE.svc.cluster.local       addresses of the pods that the service selects
+    SERVICE.NAMESPACE.svc.cluster.local       addresses of the pods that the service selects, or the service's own
     POD.SERVICE.NAMESPACE.svc.cluster.local   pods of a headless service
     POD.NAMESPACE.pod.cluster.local           every pod
     api.stripe.com, ...                       names of the outside world
@@ -27,7 +27,12 @@ def host_lines(plan: Plan) -> Iterator[str]:
     for pod in plan.pods:
         for address in (pod.v4, pod.v6):
             yield f"{address} {pod.spec.name}.{pod.spec.namespace}.pod.{ZONE}"
+    for placed in plan.services:
+        for address in (placed.v4, placed.v6):
+            yield f"{address} {placed.spec.name}.{placed.spec.namespace}.svc.{ZONE}"
     for service in plan.manifests.services:
+        if plan.services and not service.headless:
+            continue
         full = f"{service.name}.{service.namespace}.svc.{ZONE}"
         for pod in plan.pods:
             if service.selects(pod.spec):

@@ -2,6 +2,7 @@
 
     python -m proxy.lab.echo --port 80          any path: 200 and JSON {pod, client, method, path, headers, ...}
     python -m proxy.lab.echo --port 5432 --tcp  every byte back as it came
+    python -m proxy.lab.echo --port 9000 --udp  every datagram back as it came
 
 Standard library only and quick to start. HTTP/1.1 with keep-alive and pipelining; a body is read to its end, counted
 and hashed, never kept. `/bytes/N` answers N zero bytes, `/status/N` answers with that status, `/drip` answers one byte
@@ -20,6 +21,8 @@ import zlib
 
 MAX_HEAD = 64 << 10
 CHUNK = bytes(64 << 10)
+ANY = "::"
+"""Every address of both families."""
 _BODILESS = {204, 304}  # RFC 9112 §6.3: their responses end with the head
 
 
@@ -205,34 +208,63 @@ class TcpEcho:
             writer.close()
 
 
+class UdpEcho(asyncio.DatagramProtocol):
+    """Every datagram back as it came."""
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[object, ...]) -> None:
+        _log(_address(addr), "datagram", len(data))
+        self._transport.sendto(data, addr)
+
+
 def _address(name: tuple[object, ...]) -> str:
     """The peer as the network shows it: IPv4 clients of the dual-stack socket lose their ::ffff: prefix."""
     return str(name[0]).removeprefix("::ffff:")
 
 
-def _listener(port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
-    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("::", port))
+def _listener(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, kind)
+    if host == ANY:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    if kind == socket.SOCK_STREAM:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
     return listener
 
 
-async def _serve(ports: list[int], pod: str, tcp: bool) -> None:
-    serve = TcpEcho().serve if tcp else HttpEcho(pod).serve
-    servers = [await asyncio.start_server(serve, sock=_listener(port), limit=MAX_HEAD, backlog=1024) for port in ports]
-    _log("listening on", *(server.sockets[0].getsockname()[1] for server in servers))
+async def _serve(hosts: list[str], ports: list[int], pod: str, protocol: str) -> None:
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    listeners = [_listener(host, port, kind) for host in hosts for port in ports]
+    names = [listener.getsockname()[1] for listener in listeners]
+    if protocol == "udp":
+        loop = asyncio.get_running_loop()
+        for listener in listeners:
+            await loop.create_datagram_endpoint(UdpEcho, sock=listener)
+        _log("listening on", *names)
+        await asyncio.Event().wait()
+    serve = TcpEcho().serve if protocol == "tcp" else HttpEcho(pod).serve
+    servers = [await asyncio.start_server(serve, sock=one, limit=MAX_HEAD, backlog=1024) for one in listeners]
+    _log("listening on", *names)
     await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m proxy.lab.echo", description="HTTP or TCP echo server of the lab")
+    parser = argparse.ArgumentParser(prog="python -m proxy.lab.echo", description="HTTP, TCP or UDP server of the lab")
     parser.add_argument("--port", type=int, action="append", required=True, help="may be given several times")
-    parser.add_argument("--tcp", action="store_true", help="plain echo of bytes instead of HTTP")
+    parser.add_argument("--host", action="append", metavar="ADDRESS", help="own addresses; may be given several times")
+    kind = parser.add_mutually_exclusive_group()
+    words = {"tcp": "plain echo of bytes instead of HTTP", "udp": "plain echo of datagrams"}
+    for name, help_text in words.items():
+        kind.add_argument(
+            f"--{name}", dest="protocol", action="store_const", const=name, default="http", help=help_text
+        )
     parser.add_argument("--pod", default=os.environ.get("PENSTOCK_POD", socket.gethostname()))
     options = parser.parse_args(arguments)
     try:
-        asyncio.run(_serve(options.port, options.pod, options.tcp))
+        asyncio.run(_serve(options.host or [ANY], options.port, options.pod, options.protocol))
     except KeyboardInterrupt:
         return 130
     return 0

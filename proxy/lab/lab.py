@@ -25,7 +25,7 @@ from proxy.lab.agent import READY_DEADLINE_S, Agent, write_endpoints
 from proxy.lab.errors import LabError
 from proxy.lab.manifests import read_manifests
 from proxy.lab.names import LABS_DIR, check_lab_name, existing_labs, existing_netns, state_dir
-from proxy.lab.plan import Plan, make_plan
+from proxy.lab.plan import Plan, PlannedPod, make_plan
 from proxy.lab.progress import Progress
 from proxy.lab.state import LabState, PodState
 from proxy.lab.sweep import sweep
@@ -36,7 +36,7 @@ class Lab:
 
     def __init__(self, state: LabState, started: Sequence[workloads.Workload] = ()) -> None:
         self.state = state
-        self.agent = Agent(state)
+        self.agents = {node: Agent(state, node) for node in state.nodes}
         self._started = list(started)
         self._children: list[subprocess.Popen[Any]] = []
 
@@ -49,8 +49,10 @@ class Lab:
         policies: Path | str | Sequence[Path] | None = None,
         settings: Mapping[str, object] | None = None,
         progress: Progress | None = None,
+        cluster_ips: bool = False,
     ) -> Lab:
-        """Build the lab; with `policies` the agent enforces them when this returns.
+        """Build the lab; with `policies` the agents enforce them when this returns. With `cluster_ips` services have
+        addresses of their own, which the nodes translate.
 
         `policies` is a folder, which the agent then watches, or files, which are copied into a folder of the lab.
         Whatever goes wrong on the way, nothing is left behind.
@@ -59,14 +61,14 @@ class Lab:
         _check_host()
         told = progress or Progress(quiet=True)
         folder, copied = _policy_folder(name, policies)
-        read = read_manifests([Path(path) for path in manifests])
+        read = read_manifests([Path(path) for path in manifests], translates=cluster_ips)
         for note in read.notes:
             told.note(note)
         with _naming():
             if state_dir(name).exists() or existing_netns(name):
                 raise LabError(f"lab {name} exists already", f"take it down: penstock lab down {name}")
             taken = [lab_state.load(other).octet for other in existing_labs() if _has_state(other)]
-            plan = make_plan(name, read, taken)
+            plan = make_plan(name, read, taken, translates=cluster_ips)
             state = lab_state.describe(plan, time.time(), folder)
             state.directory.mkdir(mode=0o755)
             lab_state.save(state)
@@ -86,7 +88,7 @@ class Lab:
         return cls(lab_state.load(check_lab_name(name)))
 
     def _build(self, plan: Plan, policies: Path | None, settings: Mapping[str, object] | None, told: Progress) -> None:
-        with told.step(f"{len(plan.pods) + 2} network namespaces"):
+        with told.step(f"{len(plan.pods) + len(plan.nodes) + 1} network namespaces"):
             network.create_namespaces(plan)
         with told.step(f"links, addresses and routes in {plan.ranges.v4} and {plan.ranges.v6}"):
             network.connect(plan)
@@ -101,7 +103,8 @@ class Lab:
             workloads.wait_open(self._started)
 
     def _write_etc(self, plan: Plan) -> None:
-        for ref, pod in {"node": None, "world": None, **{pod.ref: pod for pod in plan.pods}}.items():
+        places: dict[str, PlannedPod | None] = dict.fromkeys((*self.state.nodes, "world"))
+        for ref, pod in {**places, **{pod.ref: pod for pod in plan.pods}}.items():
             folder = self.state.etc(ref)
             folder.mkdir(parents=True)
             for name, text in dns.etc_files(plan, pod).items():
@@ -149,25 +152,33 @@ class Lab:
         return self.state.log_file(pod, run).read_text(encoding="utf-8", errors="replace")
 
     @property
+    def agent(self) -> Agent:
+        """The first node's."""
+        return next(iter(self.agents.values()))
+
+    @property
     def agent_pid(self) -> int | None:
         return self.agent.pid
 
     def start_agent(self, settings: Mapping[str, object] | None = None, ready_s: float = READY_DEADLINE_S) -> None:
-        """Start `penstock run` (again) and wait until it is ready."""
+        """Start `penstock run` (again) on every node and wait until all are ready."""
         if not self.state.policies:
             raise LabError(f"lab {self.name} was brought up without policies", "give `policies=` (--policies DIR)")
-        if self.agent.pid is not None:
-            raise LabError(f"the agent of lab {self.name} runs already (pid {self.agent.pid})")
-        self.agent.reap_ended()
-        self.agent.start(Path(self.state.policies), settings)
-        self.agent.wait_ready(ready_s)
+        for agent in self.agents.values():
+            if agent.pid is not None:
+                raise LabError(f"the agent of lab {self.name} runs already (pid {agent.pid})")
+            agent.reap_ended()
+            agent.start(Path(self.state.policies), settings)
+        for agent in self.agents.values():
+            agent.wait_ready(ready_s)
 
     def reload(self) -> None:
-        """Tell the agent to read its policies again now (SIGHUP)."""
-        self.agent.kill(signal.SIGHUP)
+        """Tell the agents to read their policies again now (SIGHUP)."""
+        for agent in self.agents.values():
+            agent.kill(signal.SIGHUP)
 
     def flows(self) -> list[Flow]:
-        """What the agent saw, oldest first."""
+        """What the first node's agent saw, oldest first."""
         return self.agent.flows()
 
     def down(self) -> None:
@@ -177,7 +188,8 @@ class Lab:
             workload.child.wait()
         for child in self._children:
             child.wait()
-        self.agent.reap_ended()
+        for agent in self.agents.values():
+            agent.reap_ended()
 
     def __enter__(self) -> Lab:
         return self

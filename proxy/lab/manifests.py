@@ -12,12 +12,13 @@ from typing import Any
 
 from proxy.lab.errors import LabError
 from proxy.lab.located import Document, read_documents
-from proxy.lab.model import Manifests, OutsideHost, PodPort, PodSpec, ServicePort, ServiceSpec
+from proxy.lab.model import FIRST_NODE, Manifests, OutsideHost, PodPort, PodSpec, ServicePort, ServiceSpec
 
 RUN = "lab.penstock.io/run"
 LAB_API = "lab.penstock.io/v1"
 MAX_REPLICAS = 500
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+_NODE_NAME = re.compile(rf"{FIRST_NODE}(-[a-z0-9]{{1,16}})?")
 _REPLICATED = {"Deployment", "StatefulSet", "ReplicaSet"}
 _ONE_PER_NODE = {"DaemonSet"}
 
@@ -25,7 +26,8 @@ _ONE_PER_NODE = {"DaemonSet"}
 class _Reader:
     """Collects documents; the order of files and documents does not matter to the result's meaning."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, translates: bool) -> None:
+        self._translates = translates
         self.namespaces: dict[str, dict[str, str]] = {}
         self.pods: dict[str, PodSpec] = {}
         self.services: dict[str, ServiceSpec] = {}
@@ -69,6 +71,10 @@ class _Reader:
         if document.get(*spec, "hostNetwork", kind=bool, default=False):
             raise document.error("a lab has no pods with hostNetwork", *spec, "hostNetwork")
         account = document.get(*spec, "serviceAccountName", kind=str, default="default")
+        node = document.get(*spec, "nodeName", kind=str, default=FIRST_NODE)
+        if not _NODE_NAME.fullmatch(node):
+            hint = f"a lab's nodes are called {FIRST_NODE}, {FIRST_NODE}-2, {FIRST_NODE}-b, ..."
+            raise document.error(f"{node!r} cannot be the name of a node", *spec, "nodeName", hint=hint)
         pod = PodSpec(
             namespace=namespace,
             name=name,
@@ -76,6 +82,7 @@ class _Reader:
             ports=_container_ports(document, spec),
             runs=_runs(document, *metadata, "annotations"),
             service_account=account,
+            node=node,
             where=document.where(),
         )
         if pod.ref in self.pods:
@@ -137,27 +144,24 @@ class _Reader:
         )
 
     def _check_service(self, service: ServiceSpec) -> None:
-        """A service is a name only: connections go to the pods, so a port must be what the pods listen on."""
+        """Without translation a service is a name only: connections go to the pods, so its port must be theirs."""
         pods = [pod for pod in self.pods.values() if service.selects(pod)]
         if not pods:
             self.notes.append(f"{service.where}: Service {service.namespace}/{service.name} selects no pod")
         for port in service.ports:
-            targets = {_target(port, pod) for pod in pods}
-            if targets - {port.port}:
+            targets = {port.target_in(pod) for pod in pods}
+            if self._translates and None in targets:
+                raise LabError(
+                    f"{service.where}: Service {service.namespace}/{service.name}: targetPort {port.target} names no "
+                    "port of some of its pods"
+                )
+            if targets - {port.port} and not self._translates:
                 shown = ", ".join(sorted("?" if target is None else str(target) for target in targets))
                 raise LabError(
                     f"{service.where}: Service {service.namespace}/{service.name} maps port {port.port} to "
-                    f"targetPort {port.target} (of its pods: {shown}); a lab does not translate addresses yet",
-                    f"let the pods listen on {port.port}, or give the Service the pods' port",
+                    f"targetPort {port.target} (of its pods: {shown}); this lab does not translate addresses",
+                    f"bring it up with --cluster-ips, or let the pods listen on {port.port}",
                 )
-
-
-def _target(port: ServicePort, pod: PodSpec) -> int | None:
-    if isinstance(port.target, int):
-        return port.target
-    if port.target.isdigit():
-        return int(port.target)
-    return next((declared.port for declared in pod.ports if declared.name == port.target), None)
 
 
 def _item(document: Document, index: int) -> Any:
@@ -211,9 +215,11 @@ def _runs(document: Document, *path: str) -> tuple[tuple[str, str], ...]:
     return tuple(runs)
 
 
-def read_manifests(files: Iterable[Path]) -> Manifests:
-    """All manifests of the files; a folder stands for its .yaml and .yml files."""
-    reader = _Reader()
+def read_manifests(files: Iterable[Path], *, translates: bool = False) -> Manifests:
+    """All manifests of the files; a folder stands for its .yaml and .yml files. `translates`: services have addresses
+    of their own, and may map ports.
+    """
+    reader = _Reader(translates=translates)
     for file in files:
         if file.is_dir():
             found = sorted(path for path in file.iterdir() if path.suffix in {".yaml", ".yml"})

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+FIRST_NODE = "node"
+
 
 @dataclass(frozen=True, slots=True)
 class PodPort:
@@ -17,7 +19,7 @@ class PodPort:
 
 @dataclass(frozen=True, slots=True)
 class PodSpec:
-    """One pod replica. `runs` are (name, shell command): what the lab starts in it."""
+    """One pod replica. `runs` are (name, shell command): what the lab starts in it. `node`: where it runs."""
 
     namespace: str
     name: str
@@ -25,6 +27,7 @@ class PodSpec:
     ports: tuple[PodPort, ...] = ()
     runs: tuple[tuple[str, str], ...] = ()
     service_account: str = "default"
+    node: str = FIRST_NODE
     where: str = ""
 
     @property
@@ -41,10 +44,20 @@ class ServicePort:
     name: str = ""
     protocol: str = "TCP"
 
+    def target_in(self, pod: PodSpec) -> int | None:
+        """The port's number in one of the pods; None if it names none there."""
+        if isinstance(self.target, int):
+            return self.target
+        if self.target.isdigit():
+            return int(self.target)
+        return next((declared.port for declared in pod.ports if declared.name == self.target), None)
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
-    """A name for the pods it selects. Headless services also name each of their pods."""
+    """A name for the pods it selects, with an address of its own if the lab translates. Headless services also name
+    each of their pods.
+    """
 
     namespace: str
     name: str

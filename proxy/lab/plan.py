@@ -1,10 +1,11 @@
 """Which address, interface and namespace everything of a lab gets: pure, and a function of the lab's name.
 
 10.X.0.0/16, fdXX:XXXX:XXXX::/48     X from the SHA-256 of the name, the next free one if another lab has it
-10.X.0.1   ::1                       gateway of every pod, on the node
+10.X.0.1   ::1                       gateway of every pod, on the node; .2 to .8 on the other nodes
 10.X.0.10  ::a                       cluster DNS, pod kube-system/kube-dns
 10.X.1.0 + n  ::1:n                  pods, n = 1, 2, ... in the order of the manifests
-10.X.255.1, .2   ::ffff:1, :2        uplink: the node's end, the world's end
+10.X.255.1, .2   ::ffff:1, :2        uplink: the node's end, the world's end; the other nodes' follow
+10.X.255.128 + n  ::ffff:8000 + n    services, if the lab gives them addresses
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from pathlib import Path
 
 from proxy.lab.errors import LabError
-from proxy.lab.model import Manifests, OutsideHost, PodSpec
+from proxy.lab.model import FIRST_NODE, Manifests, OutsideHost, PodSpec, ServiceSpec
 from proxy.lab.names import NETNS_DIR, interface_name, netns_name, netns_path
 
 DNS_POD = "kube-system/kube-dns"
 UPLINK = "uplink0"
 _MAX_PODS = 0xFDFF  # 10.X.1.1 … 10.X.254.255
+_MAX_NODES = 8
+_MAX_SERVICES = 126
 
 # Addresses that documentation may use (RFC 5737, RFC 3849): the lab's names of the outside live there.
 _DOCUMENTATION = (
@@ -71,36 +74,64 @@ class PlannedPod:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedNode:
+    """A node with its addresses: its own, which is its pods' gateway, and both ends of its uplink."""
+
+    ref: str
+    number: int  # from 1
+    address: tuple[IPv4Address, IPv6Address]
+    uplink: tuple[IPv4Address, IPv6Address]
+    world_end: tuple[IPv4Address, IPv6Address]
+    netns_path: Path
+
+    @property
+    def world_interface(self) -> str:
+        """The world's end of its uplink."""
+        return f"eth{self.number - 1}"
+
+    def link_to(self, other: PlannedNode) -> str:
+        """This node's end of the veth to another node."""
+        return f"link{other.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedService:
+    """A service with its own addresses, and the pods behind them."""
+
+    spec: ServiceSpec
+    v4: IPv4Address
+    v6: IPv6Address
+    pods: tuple[PlannedPod, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """A whole lab, ready to be built."""
+    """A whole lab, ready to be built. `services` is empty unless the lab translates addresses."""
 
     name: str
     ranges: Ranges
     manifests: Manifests
     pods: tuple[PlannedPod, ...]
     hosts: tuple[OutsideHost, ...]
+    nodes: tuple[PlannedNode, ...]
+    services: tuple[PlannedService, ...] = ()
 
     @property
-    def gateway(self) -> tuple[IPv4Address, IPv6Address]:
-        return self.ranges.pair(1)
+    def node(self) -> PlannedNode:
+        """The first one."""
+        return self.nodes[0]
+
+    def node_of(self, pod: PlannedPod) -> PlannedNode:
+        return next(node for node in self.nodes if node.ref == pod.spec.node)
+
+    @property
+    def service_ranges(self) -> tuple[IPv4Network, IPv6Network]:
+        v4, v6 = self.ranges.v4, self.ranges.v6
+        return IPv4Network((int(v4[0xFF80]), 25)), IPv6Network((int(v6[0xFFFF8000]), 113))
 
     @property
     def dns(self) -> PlannedPod:
         return self.pods[0]
-
-    @property
-    def uplink(self) -> tuple[IPv4Address, IPv6Address]:
-        """The node's addresses on the uplink."""
-        return self.ranges.pair(0xFF01)
-
-    @property
-    def world_gateway(self) -> tuple[IPv4Address, IPv6Address]:
-        """The world's addresses on the uplink."""
-        return self.ranges.pair(0xFF02)
-
-    @property
-    def node_netns(self) -> Path:
-        return netns_path(self.name, "node")
 
     @property
     def world_netns(self) -> Path:
@@ -121,8 +152,8 @@ def ranges_of(name: str, taken: Collection[int] = ()) -> Ranges:
     return Ranges(octet, IPv4Network((bytes([10, octet, 0, 0]), 16)), v6)
 
 
-def make_plan(name: str, manifests: Manifests, taken: Collection[int] = ()) -> Plan:
-    """Place everything. The cluster DNS pod is added, and is always the first."""
+def make_plan(name: str, manifests: Manifests, taken: Collection[int] = (), *, translates: bool = False) -> Plan:
+    """Place everything. The cluster DNS pod is added, and is always the first. `translates`: services get addresses."""
     if any(pod.ref == DNS_POD for pod in manifests.pods):
         raise LabError(
             f"{DNS_POD} is the lab's own pod: it serves the cluster's names", "leave it out of the manifests"
@@ -134,7 +165,41 @@ def make_plan(name: str, manifests: Manifests, taken: Collection[int] = ()) -> P
     pods = [_placed(name, dns, 0, *ranges.pair(10))]
     for index, spec in enumerate(manifests.pods, start=1):
         pods.append(_placed(name, spec, index, ranges.v4[0x100 + index], ranges.v6[0x10000 + index]))
-    return Plan(name, ranges, manifests, tuple(pods), _hosts(manifests.hosts))
+    nodes = _nodes(name, ranges, manifests.pods)
+    services = _services(ranges, manifests.services, pods) if translates else ()
+    return Plan(name, ranges, manifests, tuple(pods), _hosts(manifests.hosts), nodes, services)
+
+
+def _nodes(lab: str, ranges: Ranges, pods: Iterable[PodSpec]) -> tuple[PlannedNode, ...]:
+    names = [FIRST_NODE, *sorted({pod.node for pod in pods} - {FIRST_NODE})]
+    if len(names) > _MAX_NODES:
+        raise LabError(f"{len(names)} nodes are more than a lab has addresses for ({_MAX_NODES})")
+    return tuple(
+        PlannedNode(
+            ref=ref,
+            number=number,
+            address=ranges.pair(number),
+            uplink=ranges.pair(0xFEFF + 2 * number),
+            world_end=ranges.pair(0xFF00 + 2 * number),
+            netns_path=netns_path(lab, ref),
+        )
+        for number, ref in enumerate(names, start=1)
+    )
+
+
+def _services(ranges: Ranges, specs: Iterable[ServiceSpec], pods: Iterable[PlannedPod]) -> tuple[PlannedService, ...]:
+    wanted = [spec for spec in specs if not spec.headless]
+    if len(wanted) > _MAX_SERVICES:
+        raise LabError(f"{len(wanted)} services are more than a lab has addresses for ({_MAX_SERVICES})")
+    return tuple(
+        PlannedService(
+            spec,
+            ranges.v4[0xFF80 + number],
+            ranges.v6[0xFFFF8000 + number],
+            tuple(pod for pod in pods if spec.selects(pod.spec)),
+        )
+        for number, spec in enumerate(wanted, start=1)
+    )
 
 
 def _placed(lab: str, spec: PodSpec, index: int, v4: IPv4Address, v6: IPv6Address) -> PlannedPod:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from proxy.lab.errors import LabError
 from proxy.lab.inside import Place
+from proxy.lab.model import FIRST_NODE
 from proxy.lab.names import existing_labs, existing_netns, netns_path, state_dir
 from proxy.lab.plan import Plan
 
@@ -29,6 +30,7 @@ class PodState:
     interface: str
     runs: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
+    node: str = FIRST_NODE
 
     @property
     def namespace(self) -> str:
@@ -41,7 +43,7 @@ class PodState:
 
 @dataclass(frozen=True, slots=True)
 class LabState:
-    """One lab."""
+    """One lab. `services`: NAMESPACE/NAME → its own addresses, which lie in `service_cidrs`, if the lab translates."""
 
     name: str
     octet: int
@@ -49,6 +51,9 @@ class LabState:
     v6: str
     created: float
     policies: str = ""
+    nodes: tuple[str, ...] = (FIRST_NODE,)
+    services: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    service_cidrs: tuple[str, ...] = ()
     pods: dict[str, PodState] = field(default_factory=dict)
     hosts: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -63,13 +68,13 @@ class LabState:
         return self.directory / "etc" / ref.replace("/", ".")
 
     def place(self, ref: str) -> Place:
-        """Where `NAMESPACE/POD`, `node` or `world` is."""
-        if ref not in self.pods and ref not in {"node", "world"}:
+        """Where `NAMESPACE/POD`, a node or `world` is."""
+        if ref not in self.pods and ref not in {*self.nodes, "world"}:
             raise LabError(f"lab {self.name} has no pod {ref!r}", self._suggestion(ref))
         return Place(self.name, ref, netns_path(self.name, ref), self.etc(ref))
 
     def _suggestion(self, ref: str) -> str:
-        known = [*self.pods, "node", "world"]
+        known = [*self.pods, *self.nodes, "world"]
         near = [name for name in known if ref and (ref in name or name.endswith(f"/{ref}"))]
         near = near or difflib.get_close_matches(ref, known, n=3, cutoff=0.5)
         return f"did you mean {', '.join(near[:5])}?" if near else f"there are {', '.join(sorted(known)[:20])}"
@@ -84,6 +89,7 @@ def describe(plan: Plan, created: float, policies: Path | None) -> LabState:
             interface=pod.interface,
             runs=tuple(name for name, _ in pod.spec.runs),
             ports=tuple(port.port for port in pod.spec.ports),
+            node=pod.spec.node,
         )
         for pod in plan.pods
     }
@@ -94,6 +100,9 @@ def describe(plan: Plan, created: float, policies: Path | None) -> LabState:
         v6=str(plan.ranges.v6),
         created=created,
         policies=str(policies or ""),
+        nodes=tuple(node.ref for node in plan.nodes),
+        services={f"{one.spec.namespace}/{one.spec.name}": (str(one.v4), str(one.v6)) for one in plan.services},
+        service_cidrs=tuple(map(str, plan.service_ranges)) if plan.services else (),
         pods=pods,
         hosts={host.name: host.addresses for host in plan.hosts},
     )
@@ -119,5 +128,8 @@ def load(name: str) -> LabState:
         ref: PodState(**{**pod, "runs": tuple(pod["runs"]), "ports": tuple(pod["ports"])})
         for ref, pod in raw.pop("pods").items()
     }
-    hosts = {host: tuple(addresses) for host, addresses in raw.pop("hosts").items()}
-    return LabState(**raw, pods=pods, hosts=hosts)
+    for key in ("hosts", "services"):
+        raw[key] = {name: tuple(addresses) for name, addresses in raw[key].items()}
+    for key in ("nodes", "service_cidrs"):
+        raw[key] = tuple(raw[key])
+    return LabState(**raw, pods=pods)

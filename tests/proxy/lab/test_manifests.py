@@ -111,7 +111,7 @@ def test_service_ports_the_pods_listen_on(read: Read, port: str) -> None:
     "port", ["{port: 8080, targetPort: 80}", "{port: 81, targetPort: http}", "{port: 80, targetPort: x}"]
 )
 def test_address_translation_is_refused(read: Read, port: str) -> None:
-    with pytest.raises(LabError, match="does not translate addresses yet") as caught:
+    with pytest.raises(LabError, match="does not translate addresses") as caught:
         read(f"{SERVICE}  ports: [{port}]\n")
     assert "manifests.yaml:" in caught.value.message
     assert caught.value.hint

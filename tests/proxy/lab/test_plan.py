@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -52,7 +53,7 @@ def test_labs_side_by_side_share_no_address() -> None:
 def test_every_address_and_interface_is_used_once() -> None:
     pods = tuple(PodSpec("default", f"a-rather-long-pod-name-{index}") for index in range(3000))
     plan = make_plan("big", Manifests(pods=pods))
-    fixed = [*plan.gateway, *plan.uplink, *plan.world_gateway]
+    fixed = [*plan.node.address, *plan.node.uplink, *plan.node.world_end]
     addresses = [address for pod in plan.pods for address in (pod.v4, pod.v6)] + fixed
     assert len(set(addresses)) == len(addresses)
     assert all(address in plan.ranges.v4 or address in plan.ranges.v6 for address in addresses)
@@ -102,8 +103,48 @@ def test_pods_search_their_own_namespace_first() -> None:
     assert "ndots:5" in lines[2]
 
 
+TWO_NODES = replace(MANIFESTS, pods=(*MANIFESTS.pods, PodSpec("api", "back-1", {"app": "back"}, node="node-b")))
+
+
+def test_nodes_come_from_the_pods() -> None:
+    plan = make_plan("demo", TWO_NODES, translates=True)
+    assert [node.ref for node in plan.nodes] == ["node", "node-b"]
+    addresses = [
+        address for node in plan.nodes for pair in (node.address, node.uplink, node.world_end) for address in pair
+    ]
+    services = [address for service in plan.services for address in (service.v4, service.v6)]
+    pods = [address for pod in plan.pods for address in (pod.v4, pod.v6)]
+    assert len({*addresses, *services, *pods}) == len(addresses) + len(services) + len(pods)
+    v4, v6 = plan.service_ranges
+    assert all(address in v4 or address in v6 for address in services)
+    assert not any(address in v4 or address in v6 for address in (*addresses, *pods))
+
+
+def test_a_node_knows_all_pods_and_the_interfaces_of_its_own() -> None:
+    plan = make_plan("demo", TWO_NODES)
+    documents = [endpoints_document(plan, node) for node in plan.nodes]
+    for document in documents:
+        assert parse_endpoints(yaml.safe_dump(document).encode(), "endpoints.yaml").findings == ()
+    first, second = ([pod["name"] for pod in one["endpoints"] if "interface" in pod] for one in documents)
+    assert (first[-1], second) == ("back-0", ["back-1"])
+    assert len(documents[0]["endpoints"]) == len(documents[1]["endpoints"]) == 5
+
+
+def test_a_service_has_its_own_address_if_the_lab_translates() -> None:
+    plan = make_plan("demo", TWO_NODES, translates=True)
+    lines = [line.split() for line in host_lines(plan)]
+    front = plan.services[0]
+    assert [address for address, name in lines if name == "front.web.svc.cluster.local"] == [
+        str(front.v4),
+        str(front.v6),
+    ]
+    # A headless one has none.
+    assert sum(name == "back.api.svc.cluster.local" for _, name in lines) == 4
+
+
 def test_the_endpoints_file() -> None:
-    document = endpoints_document(make_plan("demo", MANIFESTS))
+    plan = make_plan("demo", MANIFESTS)
+    document = endpoints_document(plan, plan.node)
     assert parse_endpoints(yaml.safe_dump(document).encode(), "endpoints.yaml").findings == ()
     assert document["namespaces"] == [{"name": "web", "labels": {"team": "a"}}]
     front = document["endpoints"][1]
