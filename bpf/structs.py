@@ -31,6 +31,11 @@ class Tuple(ctypes.Structure):
         ("protocol", c_uint8),
         ("pad", c_uint8 * 3),
     )
+    source: ctypes.Array[c_uint8]
+    destination: ctypes.Array[c_uint8]
+    source_port: ctypes.Array[c_uint8]
+    destination_port: ctypes.Array[c_uint8]
+    protocol: int
 
 
 class Endpoint(ctypes.Structure):
@@ -65,6 +70,7 @@ class PolicyKey(ctypes.Structure):
     identity: int
     direction: int
     protocol: int
+    port: ctypes.Array[c_uint8]
 
 
 class PolicyValue(ctypes.Structure):
@@ -94,6 +100,8 @@ class CtValue(ctypes.Structure):
     epoch: int
     verdict: int
     last_seen: int
+    rule: ctypes.Array[c_uint32]
+    origin: int
 
 
 class Connection(ctypes.Structure):

@@ -30,6 +30,7 @@ from bpf.loader import Options
 from bpf.maps import BpfMap, PerCpuArray
 from bpf.marks import BOUNCE_DEVICE, MARK_FROM_PROXY
 from bpf.netlink import Netlink, with_netlink
+from bpf.pinned import PinnedMaps, pinned_maps
 from bpf.reasons import DropReason, reason_help, reason_name, reason_text
 from bpf.structs import Config, EventsBudget, Metric
 from bpf.tables import Changes, DesiredState, EndpointFlag, LocalEndpoint, Policy, Row, RowKey, RowVerdict, Tables
@@ -55,9 +56,11 @@ __all__ = [
     "Options",
     "PacketEvent",
     "PinError",
+    "PinnedMaps",
     "Redirected",
     "SyncReport",
     "cleanup",
+    "pinned_maps",
     "probe",
     "reason_help",
     "reason_name",

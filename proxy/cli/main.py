@@ -22,6 +22,8 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "policy": ("proxy.cli.policy:policy", "Check policy files, show policies in force."),
     "endpoint": ("proxy.cli.endpoint:endpoint", "Show the workloads that policies select."),
     "identity": ("proxy.cli.identity:identity", "Show security identities and their labels."),
+    "monitor": ("proxy.cli.monitor:monitor", "Show what the kernel drops and lets begin, as it happens."),
+    "bpf": ("proxy.cli.bpf:bpf", "Show the kernel's tables, with or without an agent."),
     "check": ("proxy.cli.check:check", "Say what this kernel and these privileges can do."),
     "lab": ("proxy.cli.lab:lab", "Try policies in network namespaces of this machine."),
     "cleanup": ("proxy.cli.cleanup:cleanup", "Remove everything Penstock left in the kernel."),

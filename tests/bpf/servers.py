@@ -137,10 +137,12 @@ class TransparentProxy:
 
 def _pump(source: socket.socket, sink: socket.socket, prefix: bytes) -> None:
     with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(prefix + data)
-            prefix = b""
-        sink.shutdown(socket.SHUT_WR)
+        try:
+            while data := source.recv(65536):
+                sink.sendall(prefix + data)
+                prefix = b""
+        finally:
+            sink.shutdown(socket.SHUT_WR)
 
 
 def _transparent(family: int) -> socket.socket:
