@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -179,7 +179,8 @@ class Node:
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         for process in self.agent_processes():
-            os.kill(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # workers end with their agent
+                os.kill(process.pid, signal.SIGKILL)
         eventually(lambda: not self.agent_processes())
 
 
