@@ -24,5 +24,6 @@ class Benchmark:
 
 CATALOG = (
     Benchmark("http1", "HTTP/1.1 through one worker: no proxy, Penstock, Envoy, HAProxy", "benchmarks.http1"),
+    Benchmark("datapath", "pod to pod: no programs, Penstock, nftables; 10 to 16,000 entries", "benchmarks.datapath"),
     Benchmark("policy", "policies by the thousand: compile time, memory, saved file to verdict", "benchmarks.policy"),
 )

@@ -100,7 +100,7 @@ def topology(
     name: str, processors: Processors, policies: Path | None = None, settings: Mapping[str, object] | None = None
 ) -> Iterator[Topology]:
     """The place called `name`, with the origin; with `policies` Penstock enforces them on its node."""
-    origin = _compiled(HERE / "origin.c")
+    origin = compiled("origin.c")
     manifests = [HERE / "workloads.yaml"]
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as log,
@@ -111,8 +111,9 @@ def topology(
         yield place
 
 
-def _compiled(source: Path) -> Path:
-    """The program, compiled anew when its source is newer."""
+def compiled(name: str) -> Path:
+    """A program of this folder, compiled anew when its source is newer."""
+    source = HERE / name
     program = OUT / source.stem
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
         OUT.mkdir(parents=True, exist_ok=True)

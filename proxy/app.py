@@ -34,7 +34,7 @@ from proxy.api import socket_path
 from proxy.api.listen import ListenError
 from proxy.api.models import AgentStatus, Component, FindingView, PolicyState, State, WorkerView
 from proxy.api.server import ApiServer
-from proxy.datapath import BpfError, Datapath, DatapathStatus, Options
+from proxy.datapath import READ_EVERY_S, BpfError, Datapath, DatapathStatus, Options
 from proxy.flows.enrich import Enricher
 from proxy.flows.from_events import EventFlows
 from proxy.flows.from_workers import WorkerFlows
@@ -111,6 +111,7 @@ class Agent:
         self._readiness.done("API")
         self._supervisor.keep("policy watch", self._watch)
         self._supervisor.keep("interfaces", self._follow_interfaces)
+        self._supervisor.keep("events", self._follow_events)
 
     async def stop(self) -> None:
         """Refuse new connections, let those under way finish, leave the kernel enforcing."""
@@ -198,6 +199,12 @@ class Agent:
                 if changed or self._datapath_error:
                     await self._sync()
 
+    async def _follow_events(self) -> None:
+        """The kernel wakes nobody up for a few events."""
+        while True:
+            await asyncio.sleep(READ_EVERY_S)
+            self._read_events()
+
     def _report_lost_events(self) -> None:
         assert self._datapath is not None
         lost = sum(self._datapath.events_lost())
@@ -207,7 +214,9 @@ class Agent:
 
     def _read_events(self) -> None:
         assert self._datapath is not None
-        self._event_flows.add(to_flow_events(self._datapath.events.read()))
+        events = self._datapath.events.read()
+        if events:
+            self._event_flows.add(to_flow_events(events))
 
     # -- AgentView -------------------------------------------------------------------------------------------------
 

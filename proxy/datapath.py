@@ -19,11 +19,11 @@ from types import TracebackType
 from typing import Final, Self
 
 from bpf import attach, loader, node, translation
-from bpf.addresses import Address, Network
+from bpf.addresses import Address, Network, unpack_address
 from bpf.attach import Attachments, Hook
 from bpf.connections import ConnectionFacts, ConnectionTable, Redirected
 from bpf.errors import AttachError, BpfError, LayoutMismatch, LoadError, MapError, PinError
-from bpf.events import EventReader, EventType, PacketEvent
+from bpf.events import READ_EVERY_S, EventReader, EventType, PacketEvent
 from bpf.features import Feature, probe
 from bpf.links import LinkTable, fingerprint
 from bpf.loader import Options
@@ -39,6 +39,7 @@ from config.policy.resolved import Direction, Endpoint, EndpointPolicy, Snapshot
 
 __all__ = [
     "MARK_FROM_PROXY",
+    "READ_EVERY_S",
     "AttachError",
     "BpfError",
     "ConnectionFacts",
@@ -65,6 +66,7 @@ __all__ = [
     "reason_help",
     "reason_name",
     "reason_text",
+    "unpack_address",
 ]
 
 _HOST_IDENTITY: Final = 1

@@ -7,6 +7,8 @@
 #include "parse.h"
 #include "policy.h"
 
+#define WAKE_UP_AT 262144 /* bytes: a quarter of the ring, if that is not made smaller */
+
 static __always_inline void count(__u32 reason, __u8 direction, __u32 length)
 {
 	__u32 index = (reason & 0xFF) * 2 + (direction & 1);
@@ -73,7 +75,9 @@ __noinline int emit(struct __sk_buff *skb, const struct packet *packet, const st
 	event->icmp_type = packet->icmp_type;
 	event->icmp_code = packet->icmp_code;
 	event->pad[0] = 0;
-	bpf_ringbuf_submit(event, 0);
+	/* Waking a reader up costs more than all of this. It looks by itself, often enough; only a lot must not wait. */
+	bpf_ringbuf_submit(event, bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > WAKE_UP_AT ? BPF_RB_FORCE_WAKEUP
+											     : BPF_RB_NO_WAKEUP);
 	return 0;
 }
 

@@ -1,6 +1,6 @@
 """Datapath events → flow records: drops, policy verdicts on first packets, audit verdicts.
 
-`PacketEvent` is all that is needed from the kernel's record; `proxy.datapath` makes one from the raw bytes. A packet
+`PacketFacts` is all that is needed from the kernel's record; `proxy.kernel_events` reads it from that. A packet
 that policy refused is two flows, as Cilium's users know it: the policy verdict DENIED and the drop.
 """
 
@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
-from config.policy.resolved import Direction, Protocol
+from config.policy.resolved import Direction
+from config.policy.resolved import Protocol as IpProtocol
 from proxy.flows.enrich import Attribution, Enricher
 from proxy.flows.model import (
     L4,
@@ -31,13 +32,15 @@ from proxy.flows.reasons import POLICY_DENIED, POLICY_DENY, reason_name, reason_
 from proxy.flows.ring import FlowRing, Record
 from proxy.flows.summary import l4_summary
 
+_DENIED: Final = frozenset((Verdict.DROPPED, Verdict.AUDIT))
+_OPPOSITE: Final = {Direction.INGRESS: Direction.EGRESS, Direction.EGRESS: Direction.INGRESS}
 _BY_POLICY: Final = frozenset((POLICY_DENIED, POLICY_DENY))
 _L4_NAMES: Final[dict[int, str]] = {
-    Protocol.TCP: "TCP",
-    Protocol.UDP: "UDP",
-    Protocol.SCTP: "SCTP",
-    Protocol.ICMP: "ICMPv4",
-    Protocol.ICMPV6: "ICMPv6",
+    IpProtocol.TCP: "TCP",
+    IpProtocol.UDP: "UDP",
+    IpProtocol.SCTP: "SCTP",
+    IpProtocol.ICMP: "ICMPv4",
+    IpProtocol.ICMPV6: "ICMPv6",
 }
 _DIRECTIONS: Final = {
     None: TrafficDirection.TRAFFIC_DIRECTION_UNKNOWN,
@@ -51,9 +54,62 @@ class EventKind(Enum):
     VERDICT = "verdict"
 
 
+class PacketFacts(Protocol):
+    """One event of the kernel, see `PacketEvent`. Addresses and words are asked for only when a flow is read."""
+
+    @property
+    def kind(self) -> EventKind: ...
+    @property
+    def time_ns(self) -> int: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def destination(self) -> str: ...
+    @property
+    def protocol(self) -> int: ...
+    @property
+    def source_port(self) -> int: ...
+    @property
+    def destination_port(self) -> int: ...
+    @property
+    def tcp_flags(self) -> int: ...
+    @property
+    def icmp_type(self) -> int: ...
+    @property
+    def icmp_code(self) -> int: ...
+    @property
+    def verdict(self) -> Verdict: ...
+    @property
+    def reason(self) -> int: ...
+    @property
+    def reason_name(self) -> str: ...
+    @property
+    def reason_words(self) -> str: ...
+    @property
+    def direction(self) -> Direction | None: ...
+    @property
+    def source_endpoint(self) -> int: ...
+    @property
+    def destination_endpoint(self) -> int: ...
+    @property
+    def source_identity(self) -> int: ...
+    @property
+    def destination_identity(self) -> int: ...
+    @property
+    def rule(self) -> int: ...
+    @property
+    def other_rule(self) -> int: ...
+    @property
+    def revision(self) -> int: ...
+    @property
+    def match(self) -> int | None: ...
+    @property
+    def interface(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class PacketEvent:
-    """One event of the kernel.
+    """One event of the kernel, as values.
 
     `time_ns` is wall-clock time. `verdict` of a VERDICT event is FORWARDED, REDIRECTED, AUDIT or DROPPED; a DROP is
     always DROPPED. `reason`, a positive drop reason number, its name, and what it means in words: 0 and empty if there
@@ -92,7 +148,7 @@ class PacketEvent:
 class EventRecord(msgspec.Struct, frozen=True, gc=False):
     verdict: int
     event_type: int
-    event: PacketEvent
+    event: PacketFacts
     source: Endpoint
     destination: Endpoint
     attribution: Attribution
@@ -114,19 +170,29 @@ class EventFlows:
         self._ring = ring
         self._enricher = enricher
 
-    def add(self, events: Iterable[PacketEvent]) -> None:
+    def add(self, events: Iterable[PacketFacts]) -> None:
         records: list[Record] = []
         for event in events:
-            denied = event.verdict in (Verdict.DROPPED, Verdict.AUDIT)
+            verdict, kind = event.verdict, event.kind
+            denied = verdict in _DENIED
             attribution = other = _NO_POLICY
-            if event.kind is EventKind.VERDICT or event.reason in _BY_POLICY:
+            side = self._enricher.side
+            # An endpoint of this node is known by its number; its address would only have to be put into words.
+            local, remote = event.source_endpoint, event.destination_endpoint
+            source = side(local, event.source_identity, "" if local else event.source)
+            destination = side(remote, event.destination_identity, "" if remote else event.destination)
+            if kind is EventKind.VERDICT or event.reason in _BY_POLICY:
                 direction = event.direction if event.direction is not None else Direction.INGRESS
                 attribution = self._attribution(event, event.rule, direction, denied)
                 if event.other_rule and not denied:
-                    other = self._attribution(event, event.other_rule, Direction(1 - direction), denied)
-                records.append(self._record(event, event.verdict, EventType.POLICY_VERDICT, attribution, other))
-            if event.kind is EventKind.DROP:
-                records.append(self._record(event, Verdict.DROPPED, EventType.DROP, attribution, other))
+                    other = self._attribution(event, event.other_rule, _OPPOSITE[direction], denied)
+                records.append(
+                    self._record(event, verdict, EventType.POLICY_VERDICT, source, destination, attribution, other)
+                )
+            if kind is EventKind.DROP:
+                records.append(
+                    self._record(event, Verdict.DROPPED, EventType.DROP, source, destination, attribution, other)
+                )
         self._ring.extend(records)
 
     def lost(self, count: int, cpu: int | None = None) -> None:
@@ -134,14 +200,18 @@ class EventFlows:
         self._ring.lose(LostSource.PERF_EVENT_RING_BUFFER, count, time.time_ns(), cpu)
 
     def _record(
-        self, event: PacketEvent, verdict: Verdict, kind: EventType, attribution: Attribution, other: Attribution
+        self,
+        event: PacketFacts,
+        verdict: Verdict,
+        kind: EventType,
+        source: Endpoint,
+        destination: Endpoint,
+        attribution: Attribution,
+        other: Attribution,
     ) -> EventRecord:
-        side = self._enricher.side
-        source = side(event.source_endpoint, event.source_identity, event.source)
-        destination = side(event.destination_endpoint, event.destination_identity, event.destination)
         return EventRecord(verdict, kind, event, source, destination, attribution, other, self._enricher.node_name)
 
-    def _attribution(self, event: PacketEvent, rule: int, direction: Direction, denied: bool) -> Attribution:
+    def _attribution(self, event: PacketFacts, rule: int, direction: Direction, denied: bool) -> Attribution:
         subject = event.source_endpoint if direction is Direction.EGRESS else event.destination_endpoint
         return self._enricher.attribution(rule, event.revision, direction, subject, denied=denied)
 
@@ -191,7 +261,7 @@ def _words(reason: int) -> str:
     return reason_words(reason) if reason else ""
 
 
-def _l4(event: PacketEvent) -> L4 | None:
+def _l4(event: PacketFacts) -> L4 | None:
     name = _L4_NAMES.get(event.protocol)
     if name is None:
         return None

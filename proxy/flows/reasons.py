@@ -30,6 +30,7 @@ DROP_REASONS: Final[dict[int, tuple[str, str]]] = {
     155: ("CT_MAP_INSERTION_FAILED", "CT: Map insertion failed"),
     156: ("INVALID_IPV6_EXTENSION_HEADER", "Invalid IPv6 extension header"),
     157: ("IP_FRAGMENTATION_NOT_SUPPORTED", "IP fragmentation not supported"),
+    160: ("NO_MAPPING_FOR_NAT_MASQUERADE", "No mapping for NAT masquerade"),
     163: ("UNKNOWN_CONNECTION_TRACKING_STATE", "Unknown connection tracking state"),
     166: ("UNSUPPORTED_L2_PROTOCOL", "Unsupported L2 protocol"),
     169: ("FIB_LOOKUP_FAILED", "FIB lookup failed"),

@@ -17,26 +17,32 @@ from proxy.kernel_events import to_flow_events
 def event(kind: EventType, verdict: int, *, audited: bool = False) -> PacketEvent:
     return PacketEvent(
         time_ns=time.monotonic_ns(),
-        type=kind,
-        verdict=verdict,
-        audited=audited,
-        direction=1,
-        source=ip_address("10.0.0.1"),
-        destination=ip_address("10.0.0.2"),
-        source_port=40000,
-        destination_port=80,
+        raw_source=mapped("10.0.0.1"),
+        raw_destination=mapped("10.0.0.2"),
+        raw_source_port=(40000).to_bytes(2, "big"),
+        raw_destination_port=(80).to_bytes(2, "big"),
         protocol=6,
-        tcp_flags=2,
-        icmp_type=0,
-        icmp_code=0,
+        verdict=verdict,
         source_endpoint=1,
         destination_endpoint=2,
         source_identity=300,
         destination_identity=301,
-        rules=(5, 6),
+        ingress_rule=5,
+        egress_rule=6,
         ifindex=3,
         length=60,
+        raw_type=kind,
+        direction=1,
+        family=4,
+        flags=int(audited),
+        tcp_flags=2,
+        icmp_type=0,
+        icmp_code=0,
     )
+
+
+def mapped(address: str) -> bytes:
+    return bytes(10) + b"\xff\xff" + ip_address(address).packed
 
 
 @pytest.mark.parametrize(
