@@ -46,6 +46,7 @@ PROGRAMS: Final = ("from_pod", "to_pod", "to_world", "from_bounce", "choose_list
 _MAP_TYPE_ARRAY: Final = 2
 _LAYOUT: Final = "layout"
 _LAYOUT_BYTES: Final = 32
+_LARGEST_CONFIG: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +96,19 @@ class LoadedObject:
     """Descriptors live as long as this does; what is pinned outlives it."""
 
     maps: Mapping[str, int]
+    capacities: Mapping[str, int]
     programs: Mapping[str, int]
     adopted: bool
+    replaces: Path | None
+    """Maps of another version that are still pinned there, and in force until `take_over`."""
+    _digest: bytes = field(repr=False)
     _handle: int | None = field(repr=False)
+
+    def take_over(self) -> None:
+        """Pin these maps in the place of those of another version, when every interface has these programs."""
+        if self.replaces is not None:
+            _pin_maps(self.replaces.parent, self.maps, self._digest)
+            self.replaces = None
 
     def close(self) -> None:
         if self._handle is not None:
@@ -137,21 +148,22 @@ def _load(handle: int, pin_dir: Path | None, options: Options) -> LoadedObject:
         check(lib.bpf_map__set_max_entries(maps[name], size), f"map {name}: set size {size}")
     _set_settings(handle, options.settings())
     digest = _layout_digest(maps)
-    adopted = pin_dir is not None and (pin_dir / "maps").is_dir()
+    adopted, replaces = False, None
     if pin_dir is not None:
         bpffs.ensure(pin_dir)
-        adopted = (pin_dir / "maps").is_dir()
-        if adopted:
-            _adopt(pin_dir / "maps", maps, digest)
+        if (pin_dir / "maps").is_dir():
+            adopted = _adopt(pin_dir / "maps", maps, digest)
+            replaces = None if adopted else pin_dir / "maps"
     check(lib.bpf_object__load(handle), "the kernel refused the eBPF object")
     take_messages()
     programs = _program_fds(handle)
     map_fds = {name: int(lib.bpf_map__fd(pointer)) for name, pointer in maps.items()}
     if pin_dir is not None:
-        if not adopted:
+        if not adopted and replaces is None:
             _pin_maps(pin_dir, map_fds, digest)
         _pin_programs(pin_dir, programs)
-    return LoadedObject(maps=map_fds, programs=programs, adopted=adopted, _handle=handle)
+    capacities = {name: int(lib.bpf_map__max_entries(pointer)) for name, pointer in maps.items()}
+    return LoadedObject(map_fds, capacities, programs, adopted, replaces, digest, handle)
 
 
 def _find_map(handle: int, name: str) -> int:
@@ -191,7 +203,8 @@ def _layout_digest(maps: Mapping[str, int]) -> bytes:
     return digest.digest()
 
 
-def _adopt(directory: Path, maps: Mapping[str, int], digest: bytes) -> None:
+def _adopt(directory: Path, maps: Mapping[str, int], digest: bytes) -> bool:
+    """False: they are of another version. Raises LayoutMismatch if they are nobody knows whose."""
     lib = library()
     advice = f"`penstock cleanup` removes the old ones (and stops enforcing), or run the version that made {directory}"
     layout = open_pinned(directory / _LAYOUT)
@@ -203,7 +216,7 @@ def _adopt(directory: Path, maps: Mapping[str, int], digest: bytes) -> None:
     finally:
         os.close(layout)
     if found.raw != digest:
-        raise LayoutMismatch(f"{directory} holds maps of another version of Penstock: {advice}")
+        return False
     for name, pointer in maps.items():
         fd = open_pinned(directory / name)
         if fd is None:
@@ -212,6 +225,7 @@ def _adopt(directory: Path, maps: Mapping[str, int], digest: bytes) -> None:
             check(lib.bpf_map__reuse_fd(pointer, fd), f"adopt {directory / name}")
         finally:
             os.close(fd)
+    return True
 
 
 def open_pinned(path: Path) -> int | None:
@@ -219,6 +233,19 @@ def open_pinned(path: Path) -> int | None:
     if not path.exists():
         return None
     return check(library().bpf_obj_get(os.fsencode(path)), f"open {path}")
+
+
+def read_config(pin_dir: Path) -> structs.Config | None:
+    """The pinned configuration, of whatever version: behind its first four members there may be anything."""
+    fd = open_pinned(pin_dir / "maps" / "config")
+    if fd is None:
+        return None
+    try:
+        value = ctypes.create_string_buffer(_LARGEST_CONFIG)
+        result = library().bpf_map_lookup_elem(fd, byref(c_uint32(0)), value)
+    finally:
+        os.close(fd)
+    return structs.Config.from_buffer_copy(value) if result == 0 else None
 
 
 def _pin_maps(pin_dir: Path, fds: Mapping[str, int], digest: bytes) -> None:
@@ -239,7 +266,12 @@ def _pin_maps(pin_dir: Path, fds: Mapping[str, int], digest: bytes) -> None:
         check(lib.bpf_obj_pin(layout, os.fsencode(unfinished / _LAYOUT)), "pin the layout's hash")
     finally:
         os.close(layout)
+    # Whoever comes upon neither makes maps anew; until then the programs on the interfaces go on with theirs.
+    if (pin_dir / "maps").is_dir():
+        (pin_dir / "maps").rename(pin_dir / f"unfinished-old-{os.getpid()}")
     unfinished.rename(pin_dir / "maps")
+    for left in pin_dir.glob("unfinished-*"):
+        shutil.rmtree(left)
 
 
 def _pin_programs(pin_dir: Path, fds: Mapping[str, int]) -> None:

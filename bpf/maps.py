@@ -22,6 +22,7 @@ from bpf.structs import PolicyKey, PolicyValue
 MAP_TYPE_LPM_TRIE = 11
 BPF_F_NO_PREALLOC = 1
 _OPEN_TRIES = 128  # descriptors at a time
+_COUNT_BATCH = 16384
 
 _Data = ctypes.Structure | ctypes._SimpleCData  # type: ignore[type-arg]
 K = TypeVar("K", bound=_Data)
@@ -93,6 +94,33 @@ class BpfMap(Generic[K, V]):
     def delete_if_present(self, key: K) -> None:
         """For maps that answer EINVAL where there is nothing: sockmaps."""
         self._library.bpf_map_delete_elem(self.fd, byref(key))
+
+    def count(self) -> int:
+        """How many entries there are; of a hash map, whose kernel side counts none, by looking at all of them."""
+        size = _COUNT_BATCH
+        while True:
+            counted = self._count_in_batches(size)
+            if counted is not None:
+                return counted
+            size *= 2  # a bucket did not fit
+
+    def _count_in_batches(self, size: int) -> int | None:
+        keys = ctypes.create_string_buffer(size * ctypes.sizeof(self._key))
+        values = ctypes.create_string_buffer(size * ctypes.sizeof(self._value))
+        place, total, first = c_uint32(), 0, True
+        while True:
+            count = c_uint32(size)
+            arguments = (None if first else byref(place), byref(place), keys, values, byref(count), None)
+            result = self._library.bpf_map_lookup_batch(self.fd, *arguments)
+            if result in _NO_BATCHES:
+                return sum(1 for _ in self.keys())
+            if result == -errno.ENOSPC:
+                return None
+            if result < 0 and result != -errno.ENOENT:
+                raise _error(self.name, "lookup", -result)
+            total, first = total + count.value, False
+            if result == -errno.ENOENT:
+                return total
 
     def keys(self) -> Iterator[K]:
         """Every key. Of a map that the kernel changes meanwhile some may be missed or told twice."""

@@ -68,6 +68,7 @@ class Said:
 class Flow:
     """`initiator` is one end, (address, port). `upstream`: opened by the proxy, never judged. `service`: judged where
     the real destination is known. `origin`: the endpoint that began it, where the node may have hidden its address.
+    `elsewhere`: to an address that is no endpoint's.
     """
 
     initiator: tuple[Address, int]
@@ -77,6 +78,7 @@ class Flow:
     upstream: bool = False
     service: bool = False
     origin: int = 0
+    elsewhere: bool = False
     closed: bool = False
     finished: set[tuple[Address, int]] = field(default_factory=set)
 
@@ -145,15 +147,24 @@ def _verdict(row: Row, protocol: int) -> int:
 
 
 def judge(
-    state: DesiredState, source: Address, destination: Address, protocol: int, port: int, origin: int = 0
+    state: DesiredState,
+    source: Address,
+    destination: Address,
+    protocol: int,
+    port: int,
+    origin: int = 0,
+    at: int = 0,
 ) -> Judgement:
     """The verdict on a flow from `source` to `port` of `destination`. `origin`: id of the endpoint that sent it, where
-    the node may have put its own address in place of the endpoint's.
+    the node may have put its own address in place of the endpoint's. `at`: id of the endpoint at whose interface it is,
+    where it may be sent to an address that is no endpoint's.
     """
     sender, receiver = state.endpoints.get(source), state.endpoints.get(destination)
-    is_hidden = sender is None and origin != 0
-    if is_hidden:
-        sender = next((one for one in state.endpoints.values() if one.id == origin), None)
+    cannot_proxy = 0
+    if sender is None and origin:
+        sender, cannot_proxy = _by_id(state, origin), -DropReason.NO_MAPPING_FOR_NAT_MASQUERADE
+    if receiver is None and at:
+        receiver, cannot_proxy = _by_id(state, at), -DropReason.SOCKET_LOOKUP_FAILED
     source_identity = sender.identity if sender else identity_of(state, source)
     destination_identity = receiver.identity if receiver else identity_of(state, destination)
     verdict, audited = ALLOW, 0
@@ -173,9 +184,13 @@ def judge(
             decided = direction
         audited = audited or said.audited
         verdict = said.verdict if said.verdict < 0 else max(verdict, said.verdict)
-    if verdict > 0 and is_hidden:
-        verdict = -DropReason.NO_MAPPING_FOR_NAT_MASQUERADE
+    if verdict > 0 and cannot_proxy:
+        verdict = cannot_proxy
     return Judgement(verdict, source_identity, destination_identity, decided, rules, audited)
+
+
+def _by_id(state: DesiredState, number: int) -> LocalEndpoint | None:
+    return next((one for one in state.endpoints.values() if one.id == number), None)
 
 
 class Model:
@@ -210,9 +225,12 @@ class Model:
             return -DropReason.IP_FRAGMENTATION_NOT_SUPPORTED if packet.role is Role.OPENS else verdict
         return -DropReason.SOCKET_LOOKUP_FAILED
 
-    def to_pod(self, frame: bytes, mark: int = 0) -> int:
+    def to_pod(self, frame: bytes, ifindex: int, mark: int = 0) -> int:
         """TC egress of the same."""
         packet = frames.parse(frame, self.fragments)
+        owners = {endpoint.id for endpoint in self.state.endpoints.values() if endpoint.ifindex == ifindex}
+        if not owners:
+            return -DropReason.DROP_EP_NOT_READY
         if isinstance(packet, Arp) or mark & MARK_MASK == MARK_RESET:
             return ALLOW
         if mark & MARK_MASK == MARK_FROM_PROXY:
@@ -223,7 +241,7 @@ class Model:
             return -packet
         if frames.is_neighbour_discovery(packet) or frames.is_listener_discovery(packet):
             return ALLOW
-        return self._track(packet, origin=_origin(mark))
+        return self._track(packet, origin=_origin(mark), at=owners.pop())
 
     def to_world(self, frame: bytes, mark: int = 0) -> int:
         """TC egress of every other interface."""
@@ -253,28 +271,30 @@ class Model:
         to_node = identity_of(self.state, packet.destination) == HOST_IDENTITY
         return frames.is_neighbour_discovery(packet) and (to_link or to_node)
 
-    def _track(self, packet: Packet, *, is_from_pod: bool = False, origin: int = 0) -> int:
-        verdict = self._verdict(packet, is_from_pod, origin)
+    def _track(self, packet: Packet, *, is_from_pod: bool = False, origin: int = 0, at: int = 0) -> int:
+        verdict = self._verdict(packet, is_from_pod, origin, at)
         if verdict >= 0 and packet.fragment is FragmentKind.FIRST and packet.datagram:
             self.fragments[packet.datagram] = packet
         return verdict
 
-    def _verdict(self, packet: Packet, is_from_pod: bool, origin: int) -> int:
+    def _verdict(self, packet: Packet, is_from_pod: bool, origin: int, at: int) -> int:
         if packet.role is Role.ERROR and packet.fragment is FragmentKind.NONE:
             verdict = self._verdict_on_error(packet, is_from_pod)
-            return self._new_flow(packet, is_from_pod, origin) if verdict is None else verdict
+            return self._new_flow(packet, is_from_pod, origin, at) if verdict is None else verdict
         flow = self.flows.get(_key(packet)) if packet.role not in (Role.SINGLE, Role.ERROR) else None
         if flow is None:
-            return self._new_flow(packet, is_from_pod, origin)
-        if flow.service and origin:
-            return self._judge(packet).verdict
+            return self._new_flow(packet, is_from_pod, origin, at)
         from_initiator = flow.initiator == _sender(packet)
+        if flow.elsewhere and at and from_initiator:
+            return self._new_flow(packet, is_from_pod, origin, at)
+        if flow.service and origin:
+            return self._judge(packet, at=at).verdict
         if packet.role is Role.OPENS and (
             not from_initiator or flow.verdict < 0 or flow.closed or flow.midstream or flow.upstream
         ):
-            return self._new_flow(packet, is_from_pod, origin)
+            return self._new_flow(packet, is_from_pod, origin, at)
         if flow.epoch != self.epoch and not flow.upstream:
-            flow.verdict = self._judge_again(packet, flow, from_initiator)
+            flow.verdict = self._judge_again(packet, flow, from_initiator, at)
             flow.epoch = self.epoch
         _note_end(flow, packet)
         return flow.verdict
@@ -294,43 +314,50 @@ class Model:
     def _is_service(self, address: Address) -> bool:
         return identity_of(self.state, address) == SERVICE_IDENTITY
 
-    def _judge_again(self, packet: Packet, flow: Flow, from_initiator: bool) -> int:
+    def _judge_again(self, packet: Packet, flow: Flow, from_initiator: bool, at: int) -> int:
         if flow.service and self._is_service(packet.destination if from_initiator else packet.source):
             return ALLOW
+        flow.elsewhere = (packet.destination if from_initiator else packet.source) not in self.state.endpoints
         if flow.midstream:
-            return self._judge_midstream(packet)
+            flow.elsewhere = packet.destination not in self.state.endpoints
+            return self._judge_midstream(packet, at)
         flow.service = False
-        verdict = self._judge(packet if from_initiator else _reversed(packet), flow.origin).verdict
+        if from_initiator:
+            verdict = self._judge(packet, flow.origin, at).verdict
+        else:
+            verdict = self._judge(_reversed(packet), flow.origin).verdict
         if flow.verdict > 0 and verdict >= 0:
             return TO_PROXY
         if flow.verdict <= 0 and verdict > 0:
             return -DropReason.SOCKET_LOOKUP_FAILED
         return verdict
 
-    def _judge(self, packet: Packet, origin: int = 0) -> Judgement:
-        return judge(self.state, packet.source, packet.destination, packet.protocol, packet.policy_port, origin)
+    def _judge(self, packet: Packet, origin: int = 0, at: int = 0) -> Judgement:
+        return judge(self.state, packet.source, packet.destination, packet.protocol, packet.policy_port, origin, at)
 
-    def _judge_midstream(self, packet: Packet) -> int:
-        forward = self._judge(packet).verdict
+    def _judge_midstream(self, packet: Packet, at: int) -> int:
+        forward = self._judge(packet, at=at).verdict
         if forward < 0:
             return forward
         backward = forward if forward > 0 else self._judge(_reversed(packet)).verdict
         return -DropReason.SOCKET_LOOKUP_FAILED if backward > 0 else backward
 
-    def _new_flow(self, packet: Packet, is_from_pod: bool, origin: int) -> int:
+    def _new_flow(self, packet: Packet, is_from_pod: bool, origin: int, at: int) -> int:
         is_late = packet.role is Role.CONTINUES and packet.protocol == frames.TCP
         if is_from_pod and self._is_service(packet.destination):
             self.flows[_key(packet)] = Flow(_sender(packet), ALLOW, self.epoch, service=True)
             return ALLOW
         midstream = is_late and not origin
         if midstream:
-            verdict = self._judge_midstream(packet)
+            verdict = self._judge_midstream(packet, at)
         else:
-            verdict = self._judge(packet, origin).verdict
+            verdict = self._judge(packet, origin, at).verdict
             if is_late and verdict > 0:
                 verdict = -DropReason.SOCKET_LOOKUP_FAILED
-        if verdict >= 0 and (is_late or packet.role in (Role.ANY, Role.OPENS)):
-            self.flows[_key(packet)] = Flow(_sender(packet), verdict, self.epoch, midstream, origin=origin)
+        elsewhere = packet.destination not in self.state.endpoints
+        if verdict >= 0 and (is_late or packet.role in (Role.ANY, Role.OPENS)) and not (elsewhere and at):
+            flow = Flow(_sender(packet), verdict, self.epoch, midstream, origin=origin, elsewhere=elsewhere)
+            self.flows[_key(packet)] = flow
         return verdict
 
     def _track_from_proxy(self, packet: Packet) -> None:

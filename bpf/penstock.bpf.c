@@ -51,7 +51,7 @@ __noinline int drop(struct __sk_buff *skb, const struct packet *packet, struct j
 		struct tuple asked = packet->tuple;
 
 		asked.destination_port = packet->policy_port;
-		judge(&asked, packet->family, packet->origin, judged);
+		judge(&asked, packet->family, packet->origin, packet->receiver, judged);
 		judged->rule[INGRESS] = 0;
 		judged->rule[EGRESS] = 0;
 		judged->direction = direction;
@@ -70,7 +70,7 @@ static __always_inline int pass(const struct packet *packet, __u8 direction)
 }
 
 /* RFC 826: who asks or answers must be the endpoint itself; 0.0.0.0 is a probe (RFC 5227). */
-static __always_inline int check_arp(struct __sk_buff *skb, __u32 id)
+__noinline int check_arp(struct __sk_buff *skb, __u32 id)
 {
 	struct {
 		__be16 hardware, protocol;
@@ -96,11 +96,14 @@ static __always_inline int check_arp(struct __sk_buff *skb, __u32 id)
 }
 
 /* What keeps the pod's own link working: neighbour discovery with the node, and listener reports. */
-static __always_inline int is_link_upkeep(const struct packet *packet, int own_source)
+__noinline int is_link_upkeep(const struct packet *packet, int own_source)
 {
-	const struct address *source = &packet->tuple.source;
-	const struct address *destination = &packet->tuple.destination;
+	const struct address *source, *destination;
 
+	if (!packet)
+		return 0;
+	source = &packet->tuple.source;
+	destination = &packet->tuple.destination;
 	if (!own_source && !is_link_local(source) && !is_unspecified(source))
 		return 0;
 	if (is_listener_discovery(packet))
@@ -219,12 +222,17 @@ int to_pod(struct __sk_buff *skb)
 	struct config *config = get_config();
 	struct judgement judged = {};
 	struct packet packet = {};
-	__u32 mark = skb->mark & MARK_MASK;
+	__u32 mark = skb->mark & MARK_MASK, ifindex = skb->ifindex;
+	__u32 *id;
 	int verdict;
 
 	verdict = parse_packet(skb, &packet);
 	if (!config)
 		return TC_ACT_SHOT;
+	id = bpf_map_lookup_elem(&endpoints_by_if, &ifindex);
+	if (!id)
+		return drop(skb, &packet, &judged, -DROP_NOT_READY, INGRESS);
+	packet.receiver = *id;
 	if (verdict == PARSED_ARP || mark == MARK_RESET)
 		return pass(&packet, INGRESS);
 	if (mark == MARK_FROM_PROXY) {

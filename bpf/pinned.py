@@ -36,6 +36,7 @@ class FlowFlag(IntFlag):
     CLOSED = 64
     PROXIED = 128
     SERVICE = 256
+    ELSEWHERE = 512
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ maps. A change that was broken off, be it with the agent, is marked in `config`,
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import platform
@@ -22,6 +23,7 @@ from ipaddress import IPv4Network
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from bpf.addresses import Address, Network, is_mapped, pack_address, pack_network, unpack_network
+from bpf.errors import MapError
 from bpf.maps import BpfMap, PolicyMaps
 from bpf.structs import Address as RawAddress
 from bpf.structs import Config, Endpoint, IpcacheKey, PolicyKey, PolicyValue, address_bytes, port_bytes
@@ -230,7 +232,11 @@ class Tables:
         if plan.changes_anything or config.changing or not epoch:
             self._is_certain = False
             self.update_config(changing=1)
-            self._write(plan)
+            try:
+                self._write(plan)
+            except MapError:
+                self._undo(plan, self._in_force)
+                raise
             epoch = max(1, (epoch + 1) & 0xFFFFFFFF)  # 0 is never in force: programs use it for "not judged yet"
             self.update_config(epoch=epoch, changing=0)
             if plan.policies.stale:
@@ -262,6 +268,21 @@ class Tables:
         self._endpoints.delete_all(plan.endpoints.stale)
         self._by_id.delete_all(plan.ids.stale)
         self._ipcache.delete_all([_ipcache_key(network) for network in plan.prefixes.stale])
+
+    def _undo(self, plan: _Plan, before: _InForce) -> None:
+        """Take back what was written, as far as possible: what never came into force must not fill the maps."""
+        with contextlib.suppress(MapError):
+            for values, wanted, known in (
+                (self._endpoints, plan.endpoints.wanted, before.endpoints),
+                (self._by_id, plan.ids.wanted, before.ids),
+            ):
+                values.set_all({key: known[key] for key in wanted if key in known})
+                values.delete_all([key for key in wanted if key not in known])
+            prefixes = plan.prefixes.wanted
+            self._ipcache.delete_all([_ipcache_key(network) for network in prefixes if network not in before.prefixes])
+            old = {network: before.prefixes[network] for network in prefixes if network in before.prefixes}
+            self._ipcache.set_all({_ipcache_key(network): bytes(c_uint32(number)) for network, number in old.items()})
+            self._policies.delete(plan.policies.wanted)
 
 
 def _plan(before: _InForce, state: DesiredState) -> _Plan:

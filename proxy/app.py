@@ -51,6 +51,8 @@ log = logging.getLogger("penstock")
 
 _LEVELS = {Severity.ERROR: logging.ERROR, Severity.WARNING: logging.WARNING, Severity.INFO: logging.INFO}
 
+PRESSURE_PERCENT = 90.0
+PRESSURE_EVERY_S = 30.0
 INTERFACE_POLL_S = 1.0
 """How often interfaces of endpoints that were not found are looked for again."""
 
@@ -112,6 +114,7 @@ class Agent:
         self._supervisor.keep("policy watch", self._watch)
         self._supervisor.keep("interfaces", self._follow_interfaces)
         self._supervisor.keep("events", self._follow_events)
+        self._supervisor.keep("map pressure", self._measure_maps)
 
     async def stop(self) -> None:
         """Refuse new connections, let those under way finish, leave the kernel enforcing."""
@@ -204,6 +207,18 @@ class Agent:
         while True:
             await asyncio.sleep(READ_EVERY_S)
             self._read_events()
+
+    async def _measure_maps(self) -> None:
+        """Say so before a map is full; what happens then says the map's own error."""
+        told: set[str] = set()
+        while True:
+            assert self._datapath is not None
+            pressure = await asyncio.to_thread(self._datapath.measure)
+            full = {name for name, percent in pressure.items() if percent >= PRESSURE_PERCENT}
+            for name in sorted(full - told):
+                log.warning("the map %s is %.0f %% full", name, pressure[name])
+            told = full
+            await asyncio.sleep(PRESSURE_EVERY_S)
 
     def _report_lost_events(self) -> None:
         assert self._datapath is not None

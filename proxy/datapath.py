@@ -32,7 +32,7 @@ from bpf.marks import BOUNCE_DEVICE, MARK_FROM_PROXY
 from bpf.netlink import Netlink, with_netlink
 from bpf.pinned import PinnedMaps, pinned_maps
 from bpf.reasons import DropReason, reason_help, reason_name, reason_text
-from bpf.structs import Config, EventsBudget, Metric
+from bpf.structs import Connection, CtValue, EventsBudget, FragmentKey, FragmentValue, Metric, Tuple
 from bpf.tables import Changes, DesiredState, EndpointFlag, LocalEndpoint, Policy, Row, RowKey, RowVerdict, Tables
 from config.policy.entries import EntryVerdict, policy_entries
 from config.policy.resolved import Direction, Endpoint, EndpointPolicy, Snapshot
@@ -102,7 +102,9 @@ class DropCount:
 
 @dataclass(frozen=True, slots=True)
 class DatapathStatus:
-    """`forwarded`: packets by direction. `entries`: how full the tables are. `events_lost`: rate limit, ring full."""
+    """`forwarded`: packets by direction. `entries`: what is in the tables. `pressure`: how full maps are, in percent,
+    as of the last `measure`. `events_lost`: rate limit, ring full.
+    """
 
     adopted: bool
     revision: int
@@ -111,6 +113,7 @@ class DatapathStatus:
     interfaces: Mapping[int, int]
     pending: Mapping[int, str]
     entries: Mapping[str, int]
+    pressure: Mapping[str, float]
     forwarded: tuple[int, int]
     drops: tuple[DropCount, ...]
     events_lost: tuple[int, int]
@@ -211,6 +214,7 @@ class Datapath:
     _pending: Mapping[int, str] = field(default_factory=dict)
     _fingerprint: tuple[object, ...] = ()
     _revision: int = 0
+    _pressure: Mapping[str, float] = field(default_factory=dict)
     _changing: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -225,6 +229,9 @@ class Datapath:
         attachments = Attachments(pin_dir / "links")
         try:
             tables = Tables(loaded.maps, options.policy_entries)
+            if loaded.replaces is not None:
+                saved = _saved_early_demux(pin_dir)
+                tables.update_config(saved_early_demux=saved + 1 if saved is not None else 0)
             _prepare_node(tables, attachments, loaded.programs["from_bounce"])
             if services or translation.is_available():
                 translation.ensure(() if services else None)
@@ -277,9 +284,17 @@ class Datapath:
         placement = _place(ip, snapshot)
         # What is no longer listed is detached before its entries go: else it would be cut off, not let go.
         detached = self._detach_others(ip, set(placement.found.values()))
-        changes = self._apply(snapshot, placement)
+        try:
+            changes = self._apply(snapshot, placement)
+        except MapError:
+            # A beginning that fails closes: a program that knows no endpoint lets nothing pass. Later, and after an
+            # agent whose work goes on, what is in force stays.
+            if not self._tables.interfaces() and self._loaded.replaces is None:
+                self._attach(ip, placement.found, snapshot)
+            raise
         attached = self._attach(ip, placement.found, snapshot)
         self._watch(ip, placement)
+        self._loaded.take_over()
         self._placement, self._pending = placement, placement.missing
         if not placement.missing:  # else whatever is missing may come without a change of the fingerprint
             self._fingerprint = now
@@ -350,10 +365,24 @@ class Datapath:
             interfaces=self._tables.interfaces(),
             pending=self._pending,
             entries=self._tables.sizes(),
+            pressure=self._pressure,
             forwarded=forwarded,
             drops=drops,
             events_lost=self.events_lost(),
         )
+
+    def measure(self) -> Mapping[str, float]:
+        """How full each map is that can be, in percent. Looks at every flow: milliseconds, so not for every packet."""
+        maps, sizes = self._loaded.maps, self._tables.sizes()
+        counts = {
+            "ct": BpfMap("ct", maps["ct"], Tuple, CtValue).count(),
+            "proxy_conns": BpfMap("proxy_conns", maps["proxy_conns"], Tuple, Connection).count(),
+            "fragments": BpfMap("fragments", maps["fragments"], FragmentKey, FragmentValue).count(),
+            **{name: sizes[name] for name in ("endpoints", "endpoints_by_if", "ipcache", "policy")},
+        }
+        capacities = self._loaded.capacities
+        self._pressure = {name: round(100 * count / capacities[name], 2) for name, count in counts.items()}
+        return self._pressure
 
     def events_lost(self) -> tuple[int, int]:
         """Events that were never told since the maps were made: for the rate limit, for a full ring."""
@@ -476,11 +505,5 @@ def cleanup(pin_dir: Path) -> list[str]:
 
 
 def _saved_early_demux(pin_dir: Path) -> int | None:
-    fd = loader.open_pinned(pin_dir / "maps" / "config")
-    if fd is None:
-        return None
-    try:
-        config = BpfMap("config", fd, c_uint32, Config).get(c_uint32(0))
-    finally:
-        os.close(fd)
+    config = loader.read_config(pin_dir)
     return config.saved_early_demux - 1 if config and config.saved_early_demux else None

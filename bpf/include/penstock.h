@@ -91,6 +91,7 @@ enum ct_flag {
 	CT_CLOSED = 64,
 	CT_PROXIED = 128, /* its permission was withdrawn while the proxy had it */
 	CT_SERVICE = 256, /* to an address of a service: judged where the real destination is known */
+	CT_ELSEWHERE = 512, /* to an address that is no endpoint's of this node; if it arrives at one, that was not asked */
 };
 
 struct ct_value {
@@ -134,7 +135,9 @@ struct fragment_value {
 	__u8 role;
 };
 
-/* config: one value that userspace changes at runtime */
+/* config: one value that userspace changes at runtime. The first four members keep their places for ever: of maps of
+ * another version only these are read.
+ */
 struct config {
 	__u32 epoch;
 	__u32 workers;

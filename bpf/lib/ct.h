@@ -115,9 +115,9 @@ static __always_inline int judge_midstream(const struct packet *packet, struct t
 	int verdict, backward;
 
 	initiator_tuple(packet, 0, asked);
-	backward = judge(asked, packet->family, 0, judged);
+	backward = judge(asked, packet->family, 0, 0, judged);
 	initiator_tuple(packet, 1, asked);
-	verdict = judge(asked, packet->family, 0, judged);
+	verdict = judge(asked, packet->family, 0, packet->receiver, judged);
 	if (verdict < 0)
 		return verdict;
 	if (verdict == ALLOW)
@@ -146,7 +146,7 @@ __noinline int judge_again(const struct packet *packet, const struct ct_value *k
 {
 	struct tuple asked = {}, key;
 	struct ct_value next;
-	int verdict, sender_high;
+	int verdict, sender_high, from_initiator;
 
 	if (!packet || !known || !judged)
 		return -DROP_INVALID_PACKET;
@@ -155,14 +155,15 @@ __noinline int judge_again(const struct packet *packet, const struct ct_value *k
 	next.flags = next_flags(next.flags, packet, sender_high);
 	next.last_seen = coarse_now();
 	next.epoch = epoch;
-	initiator_tuple(packet, sender_high == !!(next.flags & CT_INITIATOR_HIGH), &asked);
+	from_initiator = sender_high == !!(next.flags & CT_INITIATOR_HIGH);
+	initiator_tuple(packet, from_initiator, &asked);
 	if (next.flags & CT_SERVICE && is_service(&asked.destination, packet->family)) {
 		verdict = ALLOW;
 	} else if (next.flags & CT_MIDSTREAM) {
 		verdict = judge_midstream(packet, &asked, judged);
 	} else {
 		next.flags &= ~CT_SERVICE;
-		verdict = judge(&asked, packet->family, next.origin, judged);
+		verdict = judge(&asked, packet->family, next.origin, from_initiator ? packet->receiver : 0, judged);
 		if (next.verdict > 0 && verdict >= 0)
 			verdict = TO_PROXY; /* its socket holds the flow; the proxy knows the new policy too */
 		else if (next.verdict <= 0 && verdict > 0)
@@ -170,6 +171,8 @@ __noinline int judge_again(const struct packet *packet, const struct ct_value *k
 	}
 	if (next.verdict > 0 && verdict < 0)
 		next.flags |= CT_PROXIED;
+	next.flags &= ~CT_ELSEWHERE;
+	next.flags |= judged->elsewhere ? CT_ELSEWHERE : 0;
 	next.verdict = verdict;
 	next.rule[INGRESS] = judged->rule[INGRESS];
 	next.rule[EGRESS] = judged->rule[EGRESS];
@@ -235,7 +238,7 @@ __noinline int new_flow(struct __sk_buff *skb, const struct packet *packet, __u3
 		flow.flags |= CT_MIDSTREAM;
 		verdict = judge_midstream(packet, &asked, judged);
 	} else {
-		verdict = judge(&asked, packet->family, packet->origin, judged);
+		verdict = judge(&asked, packet->family, packet->origin, packet->receiver, judged);
 		if (flow.flags & CT_REPLIED && verdict > 0)
 			verdict = -DROP_NO_SOCKET;
 	}
@@ -247,7 +250,10 @@ __noinline int new_flow(struct __sk_buff *skb, const struct packet *packet, __u3
 	flow.verdict = verdict;
 	flow.rule[INGRESS] = judged->rule[INGRESS];
 	flow.rule[EGRESS] = judged->rule[EGRESS];
-	if (packet->role == ROLE_ANY || packet->role == ROLE_OPENS || flow.flags & CT_REPLIED)
+	flow.flags |= judged->elsewhere ? CT_ELSEWHERE : 0;
+	/* What several pods may get (multicast) is judged for each of them, every time. */
+	if (!(judged->elsewhere && packet->receiver) &&
+	    (packet->role == ROLE_ANY || packet->role == ROLE_OPENS || flow.flags & CT_REPLIED))
 		bpf_map_update_elem(&ct, &key, &flow, BPF_ANY);
 	emit(skb, packet, judged, EVENT_VERDICT, judged->audited ? judged->audited : verdict);
 	return verdict;
@@ -301,10 +307,12 @@ static __always_inline int track(struct __sk_buff *skb, const struct packet *pac
 	    (sender_high != !!(flow->flags & CT_INITIATOR_HIGH) || flow->verdict < 0 ||
 	     flow->flags & (CT_CLOSED | CT_MIDSTREAM | CT_UPSTREAM)))
 		return new_flow(skb, packet, epoch, judged);
+	if (flow->flags & CT_ELSEWHERE && packet->receiver && sender_high == !!(flow->flags & CT_INITIATOR_HIGH))
+		return new_flow(skb, packet, epoch, judged);
 	/* Routed, and still to the service: nobody has translated it, so it is judged as what it is. */
 	if (flow->flags & CT_SERVICE && packet->origin) {
 		initiator_tuple(packet, 1, &key);
-		return judge(&key, packet->family, 0, judged);
+		return judge(&key, packet->family, 0, packet->receiver, judged);
 	}
 	judged->to_service = flow->flags & CT_SERVICE && sender_high == !!(flow->flags & CT_INITIATOR_HIGH);
 	if (flow->epoch == epoch || flow->flags & CT_UPSTREAM) {

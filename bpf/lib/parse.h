@@ -65,7 +65,8 @@ struct packet {
 	__u16 offset; /* of the transport header, from the frame's start */
 	__u16 is_from_pod; /* it is just leaving a pod */
 	__u32 fragment_id;
-	__u32 origin; /* endpoint that sent it, of a packet to a service; else 0 */
+	__u16 origin; /* endpoint that sent it, of a packet to a service; else 0. Their numbers have 16 bits */
+	__u16 receiver; /* endpoint that it is about to reach, whatever address it is sent to; else 0 */
 };
 
 static __always_inline void map_ipv4(struct address *address, __be32 ipv4)

@@ -30,7 +30,7 @@ struct judgement {
 	__u8 direction; /* that decided */
 	__u8 resets; /* RESET_*: how to end the connection that this packet belongs to */
 	__u8 to_service; /* only its real destination will be judged */
-	__u8 pad[1];
+	__u8 elsewhere; /* the destination's address is no endpoint's of this node */
 };
 
 /* One direction of one endpoint. Order of decision: deny > redirect > allow > none, whichever of the two entries says
@@ -111,12 +111,13 @@ static __always_inline void judge_direction(const struct endpoint *endpoint, __u
 }
 
 /* `tuple` as the initiator sent it, with the policy's port for destination port. `origin`: the endpoint that sent it,
- * where the node may have put its own address in place of the endpoint's; else 0.
+ * where the node may have put its own address in place of the endpoint's; else 0. `receiver`: the endpoint at whose
+ * interface it is, where it may be sent to an address that is no endpoint's (a multicast group, say); else 0.
  */
-__noinline int judge(const struct tuple *tuple, __u32 family, __u32 origin, struct judgement *out)
+__noinline int judge(const struct tuple *tuple, __u32 family, __u32 origin, __u32 receiver, struct judgement *out)
 {
 	struct endpoint *source, *destination;
-	int hidden = 0;
+	int cannot_proxy = 0;
 
 	if (!tuple || !out)
 		return -DROP_INVALID_PACKET;
@@ -124,9 +125,14 @@ __noinline int judge(const struct tuple *tuple, __u32 family, __u32 origin, stru
 	source = bpf_map_lookup_elem(&endpoints, &tuple->source);
 	if (!source && origin) {
 		source = bpf_map_lookup_elem(&endpoints_by_id, &origin);
-		hidden = 1;
+		cannot_proxy = -DROP_NAT_NO_MAPPING; /* it would take the node for the client */
 	}
 	destination = bpf_map_lookup_elem(&endpoints, &tuple->destination);
+	out->elsewhere = !destination;
+	if (!destination && receiver) {
+		destination = bpf_map_lookup_elem(&endpoints_by_id, &receiver);
+		cannot_proxy = -DROP_NO_SOCKET; /* it would not know the server */
+	}
 	out->source_endpoint = source ? source->id : 0;
 	out->destination_endpoint = destination ? destination->id : 0;
 	out->source_identity = source ? source->identity : identity_of(&tuple->source, family);
@@ -140,9 +146,8 @@ __noinline int judge(const struct tuple *tuple, __u32 family, __u32 origin, stru
 	if (destination && out->verdict >= 0)
 		judge_direction(destination, INGRESS, out->source_identity, tuple->protocol, tuple->destination_port,
 				out);
-	/* The proxy would take the node for the client. */
-	if (out->verdict > 0 && hidden)
-		out->verdict = -DROP_NAT_NO_MAPPING;
+	if (out->verdict > 0 && cannot_proxy)
+		out->verdict = cannot_proxy;
 	return out->verdict;
 }
 

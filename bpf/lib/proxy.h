@@ -15,7 +15,7 @@ static __always_inline int record_connection(struct __sk_buff *skb, const struct
 	struct judgement judged = {};
 	struct tuple key = packet->tuple;
 
-	judge(&key, packet->family, 0, &judged);
+	judge(&key, packet->family, 0, 0, &judged);
 	connection.source_endpoint = judged.source_endpoint;
 	connection.destination_endpoint = judged.destination_endpoint;
 	connection.source_identity = judged.source_identity;

@@ -131,12 +131,16 @@ __noinline int shape_reset(struct __sk_buff *skb, const struct packet *packet, c
 /* `back_to`: interface, and flags for its side, through which the sender is reached. What the packet has become stays
  * in `skb`: 0 if it is to go on, TO_PROXY if to the proxy's socket, < 0 if it is of no use.
  */
-static __always_inline int reset_connection(struct __sk_buff *skb, const struct packet *packet, __u32 resets,
-					    __u32 back_to, __u64 back_flags)
+__noinline int reset_connection(struct __sk_buff *skb, const struct packet *packet, __u32 resets, __u32 back_to,
+				__u64 back_flags)
 {
-	__u32 ip_length = packet->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 	struct reset reset = {};
 	__be32 numbers[2];
+	__u32 ip_length;
+
+	if (!packet)
+		return -1;
+	ip_length = packet->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 
 	/* Behind extension headers, or without an acknowledgement, there is nobody that a reset could help. */
 	if (packet->offset != ETH_HLEN + ip_length || !(packet->tcp_flags & TCP_ACK))

@@ -129,6 +129,8 @@ def _detail(key: str, value: Any) -> str:
     """Counts and tables of the datapath on one line."""
     if key == "interfaces":
         return f"{len(value)} attached"
+    if key == "pressure":
+        return ", ".join(f"{name} {percent:g}%" for name, percent in value.items() if percent) or "all maps are empty"
     if isinstance(value, dict):
         return ", ".join(f"{key}={item}" for key, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -36,7 +36,7 @@ def predicted(model: Model, one: Case) -> int:
         return model.from_pod(one.frame, one.ifindex)
     if one.at == "to_world":
         return model.to_world(one.frame, one.mark)
-    return model.to_pod(one.frame, one.mark)
+    return model.to_pod(one.frame, one.ifindex, one.mark)
 
 
 def observed(programs: Kernel, one: Case) -> int:

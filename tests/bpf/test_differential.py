@@ -129,7 +129,7 @@ def test_programs_and_model_agree(
         elif program == "from_pod":
             seen, expected = programs.from_pod(frame, number).verdict, model.from_pod(frame, number)
         else:
-            seen, expected = programs.to_pod(frame, mark=number).verdict, model.to_pod(frame, number)
+            seen, expected = programs.to_pod(frame, mark=number).verdict, model.to_pod(frame, POD_B, number)
         assert seen == expected, f"{program} {number} {frame.hex()}"
 
 

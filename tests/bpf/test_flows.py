@@ -12,7 +12,7 @@ from bpf.model import SERVICE_IDENTITY, judge
 from bpf.reasons import DropReason as R
 from bpf.tables import DesiredState
 from tests.bpf import packets as p
-from tests.bpf.kernel import POD_A, POD_B, Kernel
+from tests.bpf.kernel import POD_A, POD_B, UNKNOWN, Kernel
 from tests.bpf.packets import ACK, RST, SYN
 from tests.bpf.states import (
     A4,
@@ -443,3 +443,42 @@ def test_who_talks_to_itself_needs_no_leave() -> None:
     assert judge(SHUT, ip_address(A4), ip_address(A4), p.TCP, 80).verdict == PASS
     assert judge(SHUT, ip_address(A4), ip_address(B4), p.TCP, 80).verdict == -R.POLICY_DENIED
     assert ID_A != ID_B
+
+
+# What arrives at a pod's interface under an address that is no endpoint's
+
+GROUP4, GROUP6, ALIAS = "224.0.0.251", "ff05::fb", "10.77.2.9"
+LISTENING = state(b=rows(ALLOW, row(9, INGRESS, p.UDP, 5353), row(ID_A, INGRESS, p.UDP, 5353)), b_flags=BOTH)
+LISTENING_L7 = state(b=rows(REDIRECT, row(0, INGRESS, p.TCP, 80)), b_flags=BOTH)
+
+
+def at_b(frame: bytes, verdict: int, wanted: DesiredState = LISTENING) -> Case:
+    return Case("", wanted, frame, verdict, "to_pod", POD_B)
+
+
+ARRIVALS = {
+    "multicast that rules allow": [at_b(p.udp(WORLD4, 1, GROUP4, 5353), PASS)],
+    "multicast that they do not": [at_b(p.udp(WORLD4, 1, GROUP4, 5354), -R.POLICY_DENIED)],
+    "multicast, ipv6": [at_b(p.udp(WORLD6, 1, GROUP6, 5354), -R.POLICY_DENIED)],
+    "the sender's own permission is not the receiver's": [
+        Case("", LISTENING, p.udp(A4, 1, GROUP4, 5354), PASS),
+        at_b(p.udp(A4, 1, GROUP4, 5354), -R.POLICY_DENIED),
+        at_b(p.udp(A4, 1, GROUP4, 5354), -R.POLICY_DENIED),
+    ],
+    "one receiver's permission is not the other's": [
+        Case("", LISTENING, p.udp(WORLD4, 1, GROUP4, 5354), PASS, "to_pod", POD_A),
+        at_b(p.udp(WORLD4, 1, GROUP4, 5354), -R.POLICY_DENIED),
+    ],
+    "an address of the pod that nobody listed": [at_b(p.tcp(WORLD4, 1, ALIAS, 80), -R.POLICY_DENIED)],
+    "for the proxy, which would not know the server": [
+        at_b(p.tcp(WORLD4, 1, ALIAS, 80), -R.SOCKET_LOOKUP_FAILED, LISTENING_L7),
+    ],
+    "an interface of nobody": [
+        Case("", OPEN, p.udp(WORLD4, 1, B4, 5353), -R.DROP_EP_NOT_READY, "to_pod", UNKNOWN),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ARRIVALS)
+def test_arrivals(programs: Kernel, name: str) -> None:
+    hold(programs, ARRIVALS[name])

@@ -15,7 +15,8 @@ import pytest
 
 from bpf import build, loader, structs
 from bpf.errors import LayoutMismatch, LoadError, MapFull
-from bpf.loader import MAPS, PROGRAMS, Options, load, unpin
+from bpf.libbpf import library
+from bpf.loader import MAPS, PROGRAMS, Options, load, open_pinned, unpin
 from bpf.maps import BpfMap, PolicyMaps
 from bpf.structs import Address, Config, Endpoint, PolicyKey, PolicyValue
 from tests.bpf.privileges import require_root
@@ -65,11 +66,30 @@ def test_a_missing_map_is_refused(pins: Path) -> None:
         load(pins)
 
 
-def test_another_layout_is_refused(pins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_layout_is_replaced_when_that_is_asked_for(pins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load(pins).close()
+    before = _layout(pins)
     monkeypatch.setattr(loader, "MAPS", MAPS[:-1])
-    with pytest.raises(LayoutMismatch, match="another version"):
-        load(pins)
+    with load(pins) as loaded:
+        assert not loaded.adopted
+        assert loaded.replaces == pins / "maps"
+        assert _layout(pins) == before, "the old ones are in force until then"
+        loaded.take_over()
+        assert _layout(pins) != before
+        assert sorted(path.name for path in pins.iterdir()) == ["maps", "programs"]
+    with load(pins) as loaded:
+        assert loaded.adopted
+
+
+def _layout(pins: Path) -> bytes:
+    fd = open_pinned(pins / "maps" / "layout")
+    assert fd is not None
+    value = ctypes.create_string_buffer(32)
+    try:
+        assert library().bpf_map_lookup_elem(fd, ctypes.byref(c_uint32(0)), value) == 0
+    finally:
+        os.close(fd)
+    return value.raw
 
 
 def test_values_of_another_shape_are_another_layout(pins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,8 +99,8 @@ def test_values_of_another_shape_are_another_layout(pins: Path, monkeypatch: pyt
     load(pins).close()
     monkeypatch.setitem(structs.MIRRORS, "policy_value", Narrower)
     monkeypatch.setattr(structs, "compare", lambda _: None)
-    with pytest.raises(LayoutMismatch, match="another version"):
-        load(pins)
+    with load(pins) as loaded:
+        assert not loaded.adopted
 
 
 def test_the_verifiers_words_reach_the_error(pins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +108,7 @@ def test_the_verifiers_words_reach_the_error(pins: Path, tmp_path: Path, monkeyp
     for part in ("include", "lib"):
         shutil.copytree(build.HERE / part, tmp_path / part)
     source = build.SOURCE.read_text()
-    broken = source.replace("if (!id)\n", "if (!epoch)\n")
+    broken = source.replace("if (!id)\n", "if (!epoch)\n", 1)
     assert broken != source
     (tmp_path / build.SOURCE.name).write_text(broken)
     for name, path in (("HERE", tmp_path), ("SOURCE", tmp_path / build.SOURCE.name), ("OBJECT", tmp_path / "x.o")):

@@ -256,9 +256,9 @@ def test_an_l7_rule_that_appears_under_a_live_flow_never_lets_it_on_uninspected(
 def test_a_proxied_flow_stays_the_proxys_when_its_l7_rule_goes() -> None:
     proxied = rows(REDIRECT, row(0, INGRESS, TCP, 80))
     model = Model(state(b=proxied, b_flags=ENFORCE_INGRESS))
-    assert model.to_pod(packets.tcp(REMOTE4, 1000, B4, 80)) == 1
+    assert model.to_pod(packets.tcp(REMOTE4, 1000, B4, 80), 4) == 1
     model.state, model.epoch = state(), 2
-    assert model.to_pod(packets.tcp(REMOTE4, 1000, B4, 80, ACK)) == 1
+    assert model.to_pod(packets.tcp(REMOTE4, 1000, B4, 80, ACK), 4) == 1
 
 
 @pytest.mark.parametrize("ending", ["reset", "both finished"])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
+from ctypes import byref, c_uint32
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -12,10 +15,11 @@ import pytest
 import proxy.datapath
 from bpf import bpffs
 from bpf.attach import Hook
-from bpf.loader import load
+from bpf.libbpf import library
+from bpf.loader import load, open_pinned
 from bpf.netlink import Netlink, with_netlink
 from config.policy.resolved import Direction, DirectionPolicy, EndpointPolicy
-from proxy.datapath import Datapath, DropReason, LayoutMismatch, PinError, SyncReport, cleanup
+from proxy.datapath import Datapath, DropReason, LayoutMismatch, MapError, Options, PinError, SyncReport, cleanup
 from tests.bpf.servers import SEEN_BY_PROXY, TransparentProxy, ask, dial, echo_server
 from tests.bpf.topology import Topology, run, topology
 from tests.proxy.datapath.scene import INSPECTED, PLAIN, REFUSED, refused, snapshot
@@ -60,7 +64,88 @@ def test_programs_are_replaced_under_traffic(net: Topology, datapath: Datapath, 
     assert datapath.status().drops == ()
 
 
-def test_maps_of_another_layout_are_refused_and_left_in_force(net: Topology, datapath: Datapath, pin_dir: Path) -> None:
+def test_maps_of_another_version_are_replaced_without_a_gap(net: Topology, pin_dir: Path) -> None:
+    """What an older version left enforces until every interface has the new programs; then its maps are gone."""
+    server = net.address("b", 4)
+    with net.node.enter(), echo_server(net.b, 4, PLAIN), echo_server(net.b, 4, REFUSED):
+        try:
+            demux = Path("/proc/sys/net/ipv4/tcp_early_demux").read_text()
+            first = Datapath.open(pin_dir)
+            first.sync(snapshot())
+            with dial(net.a, server, PLAIN) as live:
+                assert ask(live, b"one")
+                first.close()
+                _write_layout(pin_dir, b"another version".ljust(32))
+                with Datapath.open(pin_dir) as second:
+                    assert not second.adopted
+                    # Not in force yet: the old ones still are.
+                    assert ask(live, b"two")
+                    assert refused(net.a, server, REFUSED)
+                    second.sync(snapshot())
+                    assert ask(live, b"three")
+                    assert refused(net.a, server, REFUSED)
+                assert sorted(path.name for path in pin_dir.iterdir()) == ["links", "maps", "programs"]
+                with Datapath.open(pin_dir) as third:
+                    assert third.adopted
+                    assert not third.sync(snapshot()).changes.any
+                    assert ask(live, b"four")
+        finally:
+            cleanup(pin_dir)
+        assert Path("/proc/sys/net/ipv4/tcp_early_demux").read_text() == demux
+
+
+def _write_layout(pin_dir: Path, digest: bytes) -> None:
+    fd = open_pinned(pin_dir / "maps" / "layout")
+    assert fd is not None
+    try:
+        assert library().bpf_map_update_elem(fd, byref(c_uint32(0)), digest, 0) == 0
+    finally:
+        os.close(fd)
+
+
+def test_a_start_that_can_not_fill_the_maps_closes(net: Topology, pin_dir: Path) -> None:
+    """There is no room for what is wanted, and nothing was in force before: then nothing passes."""
+    wanted = snapshot()
+    prefixes = {ip_network(f"10.{number >> 8}.{number & 255}.0/24"): 5000 + number for number in range(2000)}
+    crowded = replace(wanted, revision=2, ipcache={**wanted.ipcache, **prefixes})
+    with net.node.enter(), echo_server(net.b, 4, PLAIN):
+        try:
+            with Datapath.open(pin_dir, Options(ipcache_entries=1024)) as opened:
+                with pytest.raises(MapError, match="ipcache"):
+                    opened.sync(crowded)
+                assert refused(net.a, net.address("b", 4), PLAIN)
+                assert refused(net.outside, net.address("b", 4), PLAIN)
+                opened.sync(wanted)
+                with dial(net.a, net.address("b", 4), PLAIN) as live:
+                    assert ask(live, b"one")
+                    # Later what is in force stays.
+                    with pytest.raises(MapError, match="ipcache"):
+                        opened.sync(replace(crowded, revision=3))
+                    assert ask(live, b"two")
+                    assert opened.measure()["ipcache"] > 0
+        finally:
+            cleanup(pin_dir)
+
+
+def test_what_is_sent_to_a_pod_under_no_address_of_its_own_is_judged_too(net: Topology, datapath: Datapath) -> None:
+    """An address that the endpoints file does not know is on b's interface all the same."""
+    net.b.ip("addr", "add", "10.77.2.9/24", "dev", "eth0")
+    try:
+        with net.b.enter():
+            receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            receiver.bind(("10.77.2.9", 5000))
+        with net.outside.enter():
+            sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with receiver, sender:
+            receiver.settimeout(1)
+            sender.sendto(b"hello", ("10.77.2.9", 5000))
+            with pytest.raises(TimeoutError):
+                receiver.recv(100)
+    finally:
+        net.b.ip("addr", "del", "10.77.2.9/24", "dev", "eth0")
+
+
+def test_maps_of_nobody_are_refused_and_left_in_force(net: Topology, datapath: Datapath, pin_dir: Path) -> None:
     before = sorted(path.name for path in (pin_dir / "maps").iterdir())
     (pin_dir / "maps" / "layout").unlink()
     with pytest.raises(LayoutMismatch, match="penstock cleanup"):
