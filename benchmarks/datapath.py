@@ -62,6 +62,7 @@ def run(quick: bool) -> Report:
     samples: dict[tuple[str, str], list[dict[str, float]]] = {}
     with ExitStack() as stack:
         stack.enter_context(only_one())
+        alone = {size: _programs(size) for size in SIZES}
         plain = stack.enter_context(topology(NAME, processors))
         policies = plain.folder / "bench-policies"
         policies.mkdir()
@@ -83,7 +84,7 @@ def run(quick: bool) -> Report:
     for (case, subject), found in samples.items():
         figures = {key: median(sample[key] for sample in found) for key in found[0]}
         if subject == "penstock":
-            figures |= _programs(int(case.partition("-")[0]))
+            figures |= alone[int(case.partition("-")[0])]
         rows.append(Row(subject, case, figures))
     rows.sort(key=lambda row: (int(row.case.partition("-")[0]), SUBJECTS.index(row.subject)))
     return Report(NAME, rows, compare(rows, "penstock", ("none", "nft-set", "nft-rules"), RATIOS), NOTES)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
+from ctypes import byref, c_uint32
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bpf import bpffs, build
+from bpf import bpffs, build, translation
+from bpf.attach import Hook
 from bpf.errors import BpfError
 from bpf.libbpf import library, take_messages
 
@@ -28,6 +30,7 @@ _HELPERS: Final = {
     "bpf_ringbuf_reserve": (131, "5.8"),
     "bpf_ktime_get_coarse_ns": (160, "5.11"),
 }
+_LOOPBACK: Final = 1
 _CAPABILITIES: Final = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_BPF": 39}
 
 
@@ -95,6 +98,20 @@ def _sysctl(name: str, wanted: Callable[[str], bool], why: str) -> Feature:
     return Feature(f"net.{name}", wanted(value), f"{value}" if wanted(value) else f"{value}: {why}")
 
 
+def _tcx() -> Feature:
+    """Whether the kernel can list the links of an interface's hook."""
+    count = c_uint32(0)
+    result = library().bpf_prog_query(_LOOPBACK, Hook.INGRESS.attach_type, 0, None, None, byref(count))
+    take_messages()
+    words = "programs are links, first in line" if result == 0 else "Linux 6.6 has it; TC filters take its place"
+    return Feature("TCX links", result == 0, words)
+
+
+def _nftables() -> Feature:
+    words = "found" if translation.is_available() else "no `nft`: connections to services are not inspected"
+    return Feature("nftables", translation.is_available(), words)
+
+
 def _library() -> Feature:
     try:
         return Feature("libbpf", True, library().libbpf_version_string().decode())
@@ -117,6 +134,9 @@ def probe() -> list[Feature]:
     if features[2].ok and features[1].ok:
         features += _kernel_features()
     forwards = "packets between pods are not forwarded: set it to 1"
+    if features[2].ok and features[1].ok:
+        features.append(_tcx())
+    features.append(_nftables())
     features.append(_sysctl("ipv4.ip_forward", lambda value: value == "1", forwards))
     features.append(_sysctl("ipv6.conf.all.forwarding", lambda value: value == "1", forwards))
     return features

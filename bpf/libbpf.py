@@ -124,6 +124,7 @@ _PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_map_get_next_key": (c_int, c_int, c_void_p, c_void_p),
     "bpf_map_get_fd_by_id": (c_int, c_uint32),
     "bpf_link_create": (c_int, c_int, c_int, c_int, c_void_p),
+    "bpf_prog_query": (c_int, c_int, c_int, c_uint32, c_void_p, c_void_p, POINTER(c_uint32)),
     "bpf_link_update": (c_int, c_int, c_int, c_void_p),
     "bpf_prog_test_run_opts": (c_int, c_int, c_void_p),
     "ring_buffer__new": (c_void_p, c_int, SAMPLE, c_void_p, c_void_p),

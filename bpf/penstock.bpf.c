@@ -126,35 +126,46 @@ static __always_inline int refuse(struct __sk_buff *skb, const struct packet *pa
 	return reset_connection(skb, packet, resets, back_to, back_flags);
 }
 
+/* Whether the packet's source is an address of the endpoint that is behind the interface. */
+static __always_inline int is_own(const struct interface *interface, const struct address *source)
+{
+	struct endpoint *owner;
+
+	if (is_same_address(source, &interface->own[0]) || is_same_address(source, &interface->own[1]))
+		return 1;
+	owner = bpf_map_lookup_elem(&endpoints, source);
+	return owner && owner->id == interface->id;
+}
+
 SEC("tc")
 int from_pod(struct __sk_buff *skb)
 {
 	struct config *config = get_config();
 	struct judgement judged = {};
 	__u32 ifindex = skb->ifindex;
-	struct endpoint *owner;
+	struct interface *interface;
 	struct packet packet = {};
-	__u32 *id, epoch;
-	int verdict;
+	int verdict, own;
+	__u32 epoch;
 
 	skb->mark = 0; /* not the pod's to set */
 	verdict = parse_packet(skb, &packet);
 	if (!config)
 		return TC_ACT_SHOT;
 	epoch = config->epoch; /* before any policy is read: a verdict is never newer than it says */
-	id = bpf_map_lookup_elem(&endpoints_by_if, &ifindex);
-	if (!id)
+	interface = bpf_map_lookup_elem(&endpoints_by_if, &ifindex);
+	if (!interface)
 		return drop(skb, &packet, &judged, -DROP_NOT_READY, EGRESS);
 	if (verdict == PARSED_ARP) {
-		verdict = check_arp(skb, *id);
+		verdict = check_arp(skb, interface->id);
 		return verdict < 0 ? drop(skb, &packet, &judged, verdict, EGRESS) : pass(&packet, EGRESS);
 	}
 	if (verdict < 0)
 		return drop(skb, &packet, &judged, verdict, EGRESS);
-	owner = bpf_map_lookup_elem(&endpoints, &packet.tuple.source);
-	if (is_link_upkeep(&packet, owner && owner->id == *id))
+	own = is_own(interface, &packet.tuple.source);
+	if (packet.tuple.protocol == IPPROTO_ICMPV6 && is_link_upkeep(&packet, own))
 		return pass(&packet, EGRESS);
-	if (!owner || owner->id != *id)
+	if (!own)
 		return drop(skb, &packet, &judged, -DROP_INVALID_SOURCE, EGRESS);
 	packet.is_from_pod = 1;
 	verdict = track(skb, &packet, epoch, &judged);
@@ -162,7 +173,7 @@ int from_pod(struct __sk_buff *skb)
 		if (packet.fragment == FRAGMENT_FIRST)
 			remember_fragment(&packet);
 		if (judged.to_service)
-			skb->mark = MARK_SERVICE | *id << MARK_ORIGIN_SHIFT;
+			skb->mark = MARK_SERVICE | interface->id << MARK_ORIGIN_SHIFT;
 		return pass(&packet, EGRESS);
 	}
 	if (verdict < 0) {
@@ -223,16 +234,16 @@ int to_pod(struct __sk_buff *skb)
 	struct judgement judged = {};
 	struct packet packet = {};
 	__u32 mark = skb->mark & MARK_MASK, ifindex = skb->ifindex;
-	__u32 *id;
+	struct interface *interface;
 	int verdict;
 
 	verdict = parse_packet(skb, &packet);
 	if (!config)
 		return TC_ACT_SHOT;
-	id = bpf_map_lookup_elem(&endpoints_by_if, &ifindex);
-	if (!id)
+	interface = bpf_map_lookup_elem(&endpoints_by_if, &ifindex);
+	if (!interface)
 		return drop(skb, &packet, &judged, -DROP_NOT_READY, INGRESS);
-	packet.receiver = *id;
+	packet.receiver = interface->id;
 	if (verdict == PARSED_ARP || mark == MARK_RESET)
 		return pass(&packet, INGRESS);
 	if (mark == MARK_FROM_PROXY) {

@@ -53,6 +53,11 @@ class Endpoint(ctypes.Structure):
     flags: int
 
 
+class Interface(ctypes.Structure):
+    _fields_ = (("id", c_uint32), ("pad", c_uint32), ("own", _ADDRESS * 2))
+    id: int
+
+
 class IpcacheKey(ctypes.Structure):
     _fields_ = (("prefix", c_uint32), ("address", _ADDRESS))
     prefix: int
@@ -217,6 +222,7 @@ MIRRORS: Final[dict[str, type[ctypes.Structure]]] = {
     "address": Address,
     "tuple": Tuple,
     "endpoint": Endpoint,
+    "interface": Interface,
     "ipcache_key": IpcacheKey,
     "policy_key": PolicyKey,
     "policy_value": PolicyValue,

@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import hashlib
 import platform
+import struct
 from collections.abc import Mapping, Sequence
 from ctypes import c_uint32
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from bpf.addresses import Address, Network, is_mapped, pack_address, pack_networ
 from bpf.errors import MapError
 from bpf.maps import BpfMap, PolicyMaps
 from bpf.structs import Address as RawAddress
-from bpf.structs import Config, Endpoint, IpcacheKey, PolicyKey, PolicyValue, address_bytes, port_bytes
+from bpf.structs import Config, Endpoint, Interface, IpcacheKey, PolicyKey, PolicyValue, address_bytes, port_bytes
 
 _ANY_PROTOCOL: Final = 40  # prefix bits: identity 32 + direction 8
 _ANY_PORT: Final = 48
@@ -152,7 +153,7 @@ class _InForce:
 
     endpoints: Mapping[bytes, bytes]
     ids: Mapping[bytes, bytes]
-    interfaces: Mapping[int, int]
+    interfaces: Mapping[int, bytes]
     prefixes: Mapping[Network, int]
     tries: Mapping[int, _Trie]
     state: DesiredState = field(default_factory=DesiredState)
@@ -176,7 +177,7 @@ class _Plan:
     policies: _Difference[int, Rows]
     endpoints: _Difference[bytes, bytes]
     ids: _Difference[bytes, bytes]
-    interfaces: _Difference[int, int]
+    interfaces: _Difference[int, bytes]
     after: _InForce
 
     @property
@@ -191,7 +192,7 @@ class Tables:
         self.config = BpfMap("config", fds["config"], c_uint32, Config)
         self._endpoints = BpfMap("endpoints", fds["endpoints"], RawAddress, Endpoint)
         self._by_id = BpfMap("endpoints_by_id", fds["endpoints_by_id"], c_uint32, Endpoint)
-        self._by_interface = BpfMap("endpoints_by_if", fds["endpoints_by_if"], c_uint32, c_uint32)
+        self._by_interface = BpfMap("endpoints_by_if", fds["endpoints_by_if"], c_uint32, Interface)
         self._ipcache = BpfMap("ipcache", fds["ipcache"], IpcacheKey, c_uint32)
         self._policies = PolicyMaps(fds["policy"], policy_entries)
         self._in_force = self._read_back()
@@ -209,7 +210,8 @@ class Tables:
 
     def interfaces(self) -> dict[int, int]:
         """Interface index → endpoint id, as in force."""
-        return dict(self._in_force.interfaces)
+        found = self._in_force.interfaces.items()
+        return {ifindex: Interface.from_buffer_copy(value).id for ifindex, value in found}
 
     def sizes(self) -> dict[str, int]:
         """Entries in force, by map."""
@@ -250,7 +252,7 @@ class Tables:
         return _InForce(
             endpoints={bytes(key): bytes(value) for key, value in self._endpoints.items()},
             ids={bytes(key): bytes(value) for key, value in self._by_id.items()},
-            interfaces={key.value: value.value for key, value in self._by_interface.items()},
+            interfaces={key.value: bytes(value) for key, value in self._by_interface.items()},
             prefixes={unpack_network(key.prefix, bytes(key)[4:]): value.value for key, value in self._ipcache.items()},
             tries={number: _Trie(_digest(found), len(found)) for number, found in rows.items()},
         )
@@ -261,8 +263,8 @@ class Tables:
         self._policies.write(plan.policies.wanted)
         self._by_id.set_all(plan.ids.wanted)
         self._endpoints.set_all(plan.endpoints.wanted)
-        for ifindex, endpoint in plan.interfaces.wanted.items():
-            self._by_interface.set(c_uint32(ifindex), c_uint32(endpoint))
+        for ifindex, interface in plan.interfaces.wanted.items():
+            self._by_interface.set(c_uint32(ifindex), Interface.from_buffer_copy(interface))
         for ifindex in plan.interfaces.stale:
             self._by_interface.delete(c_uint32(ifindex))
         self._endpoints.delete_all(plan.endpoints.stale)
@@ -340,11 +342,11 @@ def _place_policies(before: _InForce, state: DesiredState) -> tuple[dict[int, in
 
 def _encode_endpoints(
     state: DesiredState, numbers: Mapping[int, int]
-) -> tuple[dict[bytes, bytes], dict[bytes, bytes], dict[int, int]]:
+) -> tuple[dict[bytes, bytes], dict[bytes, bytes], dict[int, bytes]]:
     """By address, by id, and whose interface is whose."""
     endpoints: dict[bytes, bytes] = {}
     ids: dict[bytes, bytes] = {}
-    interfaces: dict[int, int] = {}
+    owned: dict[int, tuple[int, list[bytes]]] = {}
     for address, endpoint in state.endpoints.items():
         value = Endpoint(
             id=endpoint.id,
@@ -355,7 +357,14 @@ def _encode_endpoints(
         )
         endpoints[pack_address(address)] = ids[bytes(c_uint32(endpoint.id))] = bytes(value)
         if endpoint.ifindex:
-            interfaces[endpoint.ifindex] = endpoint.id
+            number, addresses = owned.get(endpoint.ifindex, (0, []))
+            kept = addresses if number == endpoint.id else []
+            owned[endpoint.ifindex] = endpoint.id, [*kept, pack_address(address)]
+    # An endpoint with one address has it twice: an empty place would be the unspecified address.
+    interfaces = {
+        ifindex: struct.pack("=II16s16s", number, 0, addresses[0], addresses[:2][-1])
+        for ifindex, (number, addresses) in owned.items()
+    }
     return endpoints, ids, interfaces
 
 

@@ -45,6 +45,13 @@ struct endpoint {
 	__u32 flags;
 };
 
+/* endpoints_by_if: interface -> who is behind it. Addresses beyond the first two are looked up in `endpoints`. */
+struct interface {
+	__u32 id;
+	__u32 pad;
+	struct address own[2];
+};
+
 /* ipcache: longest prefix -> identity */
 struct ipcache_key {
 	__u32 prefix; /* bits; IPv4 counts from 96 */

@@ -21,7 +21,8 @@ static __always_inline void count(__u32 reason, __u8 direction, __u32 length)
 }
 
 /* A flood of drops must not take the CPU from traffic: so many records per window, the rest only counted. */
-static __always_inline struct event *reserve_event(__u64 now)
+/* Of a window's records the first quarter is anybody's; the rest is for drops, which no flood of connections may hide. */
+static __always_inline struct event *reserve_event(__u64 now, __u32 type)
 {
 	__u32 zero = 0;
 	struct events_budget *budget = bpf_map_lookup_elem(&events_budget, &zero);
@@ -33,7 +34,7 @@ static __always_inline struct event *reserve_event(__u64 now)
 		budget->window = now >> 27;
 		budget->left = settings.events_per_window;
 	}
-	if (!budget->left) {
+	if (!budget->left || (type == EVENT_VERDICT && budget->left <= settings.events_per_window / 4 * 3)) {
 		budget->rate_limited++;
 		return 0;
 	}
@@ -53,7 +54,7 @@ __noinline int emit(struct __sk_buff *skb, const struct packet *packet, const st
 
 	if (!packet || !judged)
 		return 0;
-	event = reserve_event(now);
+	event = reserve_event(now, type);
 	if (!event)
 		return 0;
 	event->time_ns = now;

@@ -9,8 +9,8 @@ import click
 
 from proxy.cli.output import echo_json, echo_table, output_option
 
-_ADVICE: Final = "net."
-"""Features that begin so are settings of this machine, which it may do without: one with IPv4 only, say."""
+_ADVICE: Final = ("net.", "TCX", "nftables")
+"""Features that begin so are not needed everywhere: settings of a machine with IPv4 only, say, or services."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 
@@ -438,8 +438,6 @@ def test_a_pod_behind_a_bridge_is_led_around_it(programs: Kernel) -> None:
 
 
 def test_who_talks_to_itself_needs_no_leave() -> None:
-    from ipaddress import ip_address
-
     assert judge(SHUT, ip_address(A4), ip_address(A4), p.TCP, 80).verdict == PASS
     assert judge(SHUT, ip_address(A4), ip_address(B4), p.TCP, 80).verdict == -R.POLICY_DENIED
     assert ID_A != ID_B
@@ -482,3 +480,66 @@ ARRIVALS = {
 @pytest.mark.parametrize("name", ARRIVALS)
 def test_arrivals(programs: Kernel, name: str) -> None:
     hold(programs, ARRIVALS[name])
+
+
+# Time
+
+COARSE = 1 << 30  # what the programs' clock counts in, in ns
+
+
+def grow_old(programs: Kernel, seconds: int) -> None:
+    for key, value in list(programs.flows.items()):
+        value.last_seen = (value.last_seen - seconds * 10**9 // COARSE) & 0xFFFFFFFF
+        programs.flows.set(key, value)
+
+
+@pytest.mark.parametrize(
+    ("opening", "seconds", "lives"),
+    [
+        ("udp", 55, True),
+        ("udp", 70, False),
+        ("syn", 55, True),
+        ("syn", 70, False),
+        ("established", 3600, True),
+        ("established", 22000, False),
+        ("closed", 5, True),
+        ("closed", 20, False),
+    ],
+)
+def test_flows_are_forgotten(programs: Kernel, opening: str, seconds: int, lives: bool) -> None:
+    programs.apply(CLIENT)
+    answer = AN_ANSWER[4] if opening == "udp" else p.tcp(REMOTE4, 80, A4, 1000, ACK)
+    programs.from_pod(A_QUERY[4] if opening == "udp" else A_SYN[4])
+    if opening in ("established", "closed"):
+        assert programs.to_pod(answer, POD_A).verdict == PASS
+    if opening == "closed":
+        assert programs.to_pod(p.tcp(REMOTE4, 80, A4, 1000, RST), POD_A).verdict == PASS
+    grow_old(programs, seconds)
+    assert programs.to_pod(answer, POD_A).verdict == (PASS if lives else -R.POLICY_DENIED)
+
+
+def test_eviction_ends_flows_and_permits_none(programs: Kernel) -> None:
+    """More flows than there is room for: what was evicted is judged as an answer that nobody is known to want."""
+    programs.apply(CLIENT)
+    for port in range(1, 9000):
+        assert programs.from_pod(p.udp(A4, port, REMOTE4, 53)).verdict == PASS
+    verdicts = {programs.to_pod(p.udp(REMOTE4, 53, A4, port), POD_A).verdict for port in range(1, 9000)}
+    assert verdicts == {PASS, -R.POLICY_DENIED}
+    assert programs.to_pod(p.udp(REMOTE4, 53, A4, 9001), POD_A).verdict == -R.POLICY_DENIED
+
+
+def test_an_endpoint_with_one_address_has_no_other(programs: Kernel) -> None:
+    programs.apply(DesiredState({a: one for a, one in OPEN.endpoints.items() if a.version == 4}, OPEN.ipcache))
+    assert programs.from_pod(p.udp(A4, 9, WORLD4, 53)).verdict == PASS
+    for source in ("::", A6):
+        assert programs.from_pod(p.udp(source, 9, WORLD6, 53)).verdict == -R.INVALID_SOURCE_IP
+
+
+def test_an_endpoint_with_many_addresses_has_them_all(programs: Kernel) -> None:
+    (owner,) = {one.id: one for address, one in OPEN.endpoints.items() if str(address) == A4}.values()
+    more = {ip_address(f"10.77.1.{number}"): owner for number in range(3, 8)}
+    programs.apply(DesiredState({**OPEN.endpoints, **more}, OPEN.ipcache))
+    for address in (A4, A6, *map(str, more)):
+        world = WORLD6 if ":" in address else WORLD4
+        assert programs.from_pod(p.udp(address, 9, world, 53)).verdict == PASS
+    assert programs.from_pod(p.udp(B4, 9, WORLD4, 53)).verdict == -R.INVALID_SOURCE_IP

@@ -108,7 +108,7 @@ def test_the_verifiers_words_reach_the_error(pins: Path, tmp_path: Path, monkeyp
     for part in ("include", "lib"):
         shutil.copytree(build.HERE / part, tmp_path / part)
     source = build.SOURCE.read_text()
-    broken = source.replace("if (!id)\n", "if (!epoch)\n", 1)
+    broken = source.replace("if (!interface)\n", "if (!epoch)\n", 1)
     assert broken != source
     (tmp_path / build.SOURCE.name).write_text(broken)
     for name, path in (("HERE", tmp_path), ("SOURCE", tmp_path / build.SOURCE.name), ("OBJECT", tmp_path / "x.o")):

@@ -20,7 +20,7 @@ from bpf.libbpf import library
 from bpf.loader import Options, load
 from bpf.maps import BpfMap, PolicyMaps
 from bpf.structs import Address as RawAddress
-from bpf.structs import Endpoint, IpcacheKey
+from bpf.structs import Endpoint, Interface, IpcacheKey
 from bpf.tables import DesiredState, EndpointFlag, LocalEndpoint, Policy, Row, RowKey, RowVerdict, Tables, encode_rows
 from tests.bpf import packets as p
 from tests.bpf.kernel import Kernel
@@ -96,11 +96,11 @@ def held(kernel: Kernel) -> Contents:
         rows = frozenset(tries.read(value.policy_id).items())
         value.policy_id = 0
         endpoints[bytes(key)] = bytes(value), rows
-    interfaces = BpfMap("endpoints_by_if", maps["endpoints_by_if"], c_uint32, c_uint32)
+    interfaces = BpfMap("endpoints_by_if", maps["endpoints_by_if"], c_uint32, Interface)
     prefixes = BpfMap("ipcache", maps["ipcache"], IpcacheKey, c_uint32)
     return (
         endpoints,
-        {key.value: value.value for key, value in interfaces.items()},
+        {key.value: value.id for key, value in interfaces.items()},
         {bytes(key): value.value for key, value in prefixes.items()},
         len(tries.ids()),
     )
