@@ -16,17 +16,27 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from bpf.errors import AttachError
 from bpf.marks import BOUNCE_DEVICE, MARK_MASK, MARK_SERVICE, MARK_TO_SELF, MARK_UNTRACKED
 
 TABLE: Final = "penstock"
+_COUNT: Final = Path("/proc/sys/net/netfilter/nf_conntrack_count")
 _MAX_ERROR: Final = 400
 
 
 def is_available() -> bool:
     return shutil.which("nft") is not None
+
+
+def is_in_use() -> bool:
+    """Whether this network namespace tracks connections, as whatever translates addresses does."""
+    try:
+        return int(_COUNT.read_text()) > 0
+    except (OSError, ValueError):
+        return False
 
 
 def ensure(judged: Iterable[int] | None) -> None:

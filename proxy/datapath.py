@@ -215,6 +215,7 @@ class Datapath:
     _fingerprint: tuple[object, ...] = ()
     _revision: int = 0
     _pressure: Mapping[str, float] = field(default_factory=dict)
+    _has_table: bool = False
     _changing: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -233,8 +234,8 @@ class Datapath:
                 saved = _saved_early_demux(pin_dir)
                 tables.update_config(saved_early_demux=saved + 1 if saved is not None else 0)
             _prepare_node(tables, attachments, loaded.programs["from_bounce"])
-            if services or translation.is_available():
-                translation.ensure(() if services else None)
+            if services:
+                translation.ensure(())
             with_netlink(node.ensure_service_routing if services else node.remove_service_routing)
             events = EventReader(loaded.maps["events"])
             listener_lookup = attach.attach_to_listener_lookup(loaded.programs["choose_listener"])
@@ -242,7 +243,10 @@ class Datapath:
             loaded.close()
             raise
         states = StateBuilder(services)
-        return cls(loaded.adopted, events, loaded, tables, listener_lookup, attachments, services, states)
+        opened = cls(loaded.adopted, events, loaded, tables, listener_lookup, attachments, services, states)
+        opened._has_table = bool(services)
+        opened._translate_if_needed()
+        return opened
 
     @property
     def connections_fd(self) -> int:
@@ -265,6 +269,7 @@ class Datapath:
         Meant to be asked often: while nothing changes in the namespace it costs no netlink dump.
         """
         with self._changing:
+            self._translate_if_needed()
             now = fingerprint()
             if now == self._fingerprint:
                 return False
@@ -277,6 +282,12 @@ class Datapath:
                 return True
             self._fingerprint = now
             return False
+
+    def _translate_if_needed(self) -> None:
+        """The table costs every packet a little: it is there once the node tracks connections."""
+        if not self._has_table and translation.is_available() and translation.is_in_use():
+            translation.ensure(None)
+            self._has_table = True
 
     def _sync(self, ip: Netlink, snapshot: Snapshot, now: tuple[object, ...]) -> SyncReport:
         """`now`: the fingerprint from before anything was looked at."""
@@ -336,6 +347,7 @@ class Datapath:
             self._attachments.attach(ip, ifindex, Hook.EGRESS, "to_world", self._loaded.programs["to_world"])
             self._watched.add(ifindex)
         translation.ensure({*placement.found.values(), *self._watched})
+        self._has_table = True
 
     def set_listeners(self, listeners: Iterable[tuple[int, int, int]]) -> None:
         """(worker index, address family, descriptor of a transparent listening socket) of every worker.
