@@ -190,6 +190,10 @@ class Agent:
         for endpoint, why in report.pending.items():
             known = wanted.endpoints[endpoint]
             log.warning("endpoint %s/%s is not attached: %s", known.namespace, known.name, why)
+        for endpoint, rows in report.oversized.items():
+            known, most = wanted.endpoints[endpoint], self._settings.bpf_policy_map_max
+            message = "the policy of endpoint %s/%s has %d rows, more than bpf-policy-map-max (%d): what it had stays"
+            log.error(message, known.namespace, known.name, rows, most)
 
     async def _follow_interfaces(self) -> None:
         """Attach to interfaces that appear later, or again; retry a sync that failed."""
@@ -286,6 +290,8 @@ class Agent:
             return Component(State.FAILURE, "not loaded")
         if self._datapath_error:
             return Component(State.FAILURE, self._datapath_error)
+        if datapath.oversized:
+            return Component(State.DEGRADED, f"{len(datapath.oversized)} endpoints have policies with too many rows")
         if datapath.pending:
             return Component(State.DEGRADED, f"{len(datapath.pending)} endpoints have no interface")
         return Component(State.OK)

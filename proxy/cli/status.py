@@ -116,6 +116,10 @@ def _datapath(datapath: dict[str, Any]) -> str:
         lines.append(f"dropped {direction}: {drop['packets']} packets, {reason_words(drop['reason'])}")
     for endpoint, why in details.pop("pending", {}).items():
         lines.append(f"endpoint {endpoint} NOT ATTACHED: {why}")
+    for endpoint, rows in details.pop("oversized", {}).items():
+        lines.append(
+            f"endpoint {endpoint}: its policy has {rows} rows, more than bpf-policy-map-max: what it had stays"
+        )
     for key, names in (("forwarded", ("ingress", "egress")), ("events_lost", ("rate-limited", "buffer full"))):
         counts = details.pop(key, None) or (0, 0)
         if any(counts):

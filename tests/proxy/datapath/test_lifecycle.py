@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import proxy.datapath
+import proxy.datapath.kernel
 from bpf import bpffs
 from bpf.attach import Hook
 from bpf.libbpf import library
@@ -22,7 +22,7 @@ from config.policy.resolved import Direction, DirectionPolicy, EndpointPolicy
 from proxy.datapath import Datapath, DropReason, LayoutMismatch, MapError, Options, PinError, SyncReport, cleanup
 from tests.bpf.servers import SEEN_BY_PROXY, TransparentProxy, ask, dial, echo_server
 from tests.bpf.topology import Topology, run, topology
-from tests.proxy.datapath.scene import INSPECTED, PLAIN, REFUSED, refused, snapshot
+from tests.proxy.datapath.scene import INSPECTED, PLAIN, REFUSED, refused, rule, snapshot
 
 pytestmark = pytest.mark.lab
 
@@ -127,6 +127,25 @@ def test_a_start_that_can_not_fill_the_maps_closes(net: Topology, pin_dir: Path)
             cleanup(pin_dir)
 
 
+def test_a_policy_with_too_many_rows_changes_nothing(net: Topology, pin_dir: Path) -> None:
+    """Of its endpoint alone: what that had stays in force, and one that had nothing is closed."""
+    large = DirectionPolicy(True, tuple(rule(100 + port, port) for port in range(5001, 5040, 2)))
+    with net.node.enter(), echo_server(net.b, 4, PLAIN), echo_server(net.b, 4, REFUSED):
+        for beginning in (True, False):
+            try:
+                with Datapath.open(pin_dir, Options(policy_entries=8)) as opened:
+                    if not beginning:
+                        assert opened.sync(snapshot()).oversized == {}
+                    assert list(opened.sync(snapshot(ingress_of_b=large, revision=2)).oversized) == [2]
+                    assert list(opened.status().oversized) == [2]
+                    assert refused(net.a, net.address("b", 4), PLAIN) is beginning
+                    assert refused(net.a, net.address("b", 4), REFUSED)
+                    assert opened.sync(snapshot(revision=3)).oversized == {}
+                    assert not refused(net.a, net.address("b", 4), PLAIN)
+            finally:
+                cleanup(pin_dir)
+
+
 def test_what_is_sent_to_a_pod_under_no_address_of_its_own_is_judged_too(net: Topology, datapath: Datapath) -> None:
     """An address that the endpoints file does not know is on b's interface all the same."""
     net.b.ip("addr", "add", "10.77.2.9/24", "dev", "eth0")
@@ -216,7 +235,7 @@ def test_a_change_of_policy_alone_asks_netlink_nothing(
     closed = EndpointPolicy(DirectionPolicy(True), DirectionPolicy(True))
     other = replace(wanted, revision=2, policies={**wanted.policies, 2: closed})
     with monkeypatch.context() as patch, echo_server(net.b, 4, PLAIN):
-        patch.setattr(proxy.datapath, "with_netlink", None)
+        patch.setattr(proxy.datapath.kernel, "with_netlink", None)
         assert not datapath.interfaces_changed(wanted)
         assert datapath.sync(other).changes.policies == 2
         assert refused(net.a, net.address("b", 4), PLAIN)

@@ -1,9 +1,4 @@
-"""Snapshot → kernel: the one module through which the proxy uses bpf/.
-
-`Datapath.open` loads the programs, adopting what an earlier agent left pinned, and prepares the network namespace it is
-called in. `sync` makes a snapshot the truth of the kernel. `close` leaves everything enforcing; `cleanup` takes
-everything away. Calls block on netlink and system calls for milliseconds: the agent makes them off its event loop.
-"""
+"""The programs and maps of one node: opened, brought to a snapshot, looked at, closed, taken away."""
 
 from __future__ import annotations
 
@@ -12,188 +7,29 @@ import threading
 from collections.abc import Iterable, Mapping
 from ctypes import c_uint32, c_uint64
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 from pathlib import Path
 from socket import AddressFamily
 from types import TracebackType
 from typing import Final, Self
 
 from bpf import attach, loader, node, translation
-from bpf.addresses import Address, Network, unpack_address
+from bpf.addresses import Network
 from bpf.attach import Attachments, Hook
-from bpf.connections import ConnectionFacts, ConnectionTable, Redirected
-from bpf.errors import AttachError, BpfError, LayoutMismatch, LoadError, MapError, PinError
-from bpf.events import READ_EVERY_S, EventReader, EventType, PacketEvent
-from bpf.features import Feature, probe
+from bpf.errors import BpfError, MapError
+from bpf.events import EventReader
 from bpf.links import LinkTable, fingerprint
 from bpf.loader import Options
 from bpf.maps import BpfMap, PerCpuArray
-from bpf.marks import BOUNCE_DEVICE, MARK_FROM_PROXY
 from bpf.netlink import Netlink, with_netlink
-from bpf.pinned import PinnedMaps, pinned_maps
-from bpf.reasons import DropReason, reason_help, reason_name, reason_text
+from bpf.reasons import DropReason
 from bpf.structs import Connection, CtValue, EventsBudget, FragmentKey, FragmentValue, Metric, Tuple
-from bpf.tables import Changes, DesiredState, EndpointFlag, LocalEndpoint, Policy, Row, RowKey, RowVerdict, Tables
-from config.policy.entries import EntryVerdict, policy_entries
-from config.policy.resolved import Direction, Endpoint, EndpointPolicy, Snapshot
+from bpf.tables import Changes, Tables
+from config.policy.resolved import Direction, Snapshot
+from proxy.datapath.placement import Placement, asked, place
+from proxy.datapath.report import DatapathStatus, DropCount, SyncReport
+from proxy.datapath.state import StateBuilder
 
-__all__ = [
-    "MARK_FROM_PROXY",
-    "READ_EVERY_S",
-    "AttachError",
-    "BpfError",
-    "ConnectionFacts",
-    "ConnectionTable",
-    "Datapath",
-    "DatapathStatus",
-    "DropCount",
-    "DropReason",
-    "EventReader",
-    "EventType",
-    "Feature",
-    "LayoutMismatch",
-    "LoadError",
-    "MapError",
-    "Options",
-    "PacketEvent",
-    "PinError",
-    "PinnedMaps",
-    "Redirected",
-    "SyncReport",
-    "cleanup",
-    "pinned_maps",
-    "probe",
-    "reason_help",
-    "reason_name",
-    "reason_text",
-    "unpack_address",
-]
-
-_HOST_IDENTITY: Final = 1
-_SERVICE_IDENTITY: Final = 0xFFFFFF
 _MAX_WORKERS: Final = 128
-_REASONS: Final = 256
-_VERDICTS: Final = {
-    EntryVerdict.NONE: RowVerdict.NONE,
-    EntryVerdict.ALLOW: RowVerdict.ALLOW,
-    EntryVerdict.REDIRECT: RowVerdict.REDIRECT,
-    EntryVerdict.DENY: RowVerdict.DENY,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class SyncReport:
-    """What a sync did. `pending`: endpoint id → why its interface could not be found; it is tried again at the next."""
-
-    revision: int
-    changes: Changes
-    attached: tuple[str, ...]
-    detached: tuple[str, ...]
-    pending: Mapping[int, str]
-
-
-@dataclass(frozen=True, slots=True)
-class DropCount:
-    reason: int
-    direction: Direction
-    packets: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class DatapathStatus:
-    """`forwarded`: packets by direction. `entries`: what is in the tables. `pressure`: how full maps are, in percent,
-    as of the last `measure`. `events_lost`: rate limit, ring full.
-    """
-
-    adopted: bool
-    revision: int
-    epoch: int
-    workers: int
-    interfaces: Mapping[int, int]
-    pending: Mapping[int, str]
-    entries: Mapping[str, int]
-    pressure: Mapping[str, float]
-    forwarded: tuple[int, int]
-    drops: tuple[DropCount, ...]
-    events_lost: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class _Placement:
-    """Where local endpoints are attached: endpoint id → interface index, or why there is none. `asked`: by what."""
-
-    asked: Mapping[int, tuple[str, str]]
-    found: Mapping[int, int]
-    missing: Mapping[int, str]
-    hosts: frozenset[Address]  # the node's own addresses
-    ways_out: frozenset[int]  # interfaces that lead neither to a pod nor nowhere
-
-
-class StateBuilder:
-    """The tables of one snapshot after the other, at the cost of what changed.
-
-    Pieces of a snapshot that are the same objects as in the last one become the same objects in the tables' state, too,
-    and `Tables` knows by that what is in force already.
-    """
-
-    def __init__(self, services: Iterable[Network] = ()) -> None:
-        self._services = dict.fromkeys(services, _SERVICE_IDENTITY)
-        self._rows: dict[int, tuple[EndpointPolicy | None, Policy]] = {}  # by id, with what keeps the id taken
-        self._prefixes: Mapping[Network, int] | None = None
-        self._hosts: frozenset[Address] = frozenset()
-        self._ipcache: Mapping[Network, int] = {}
-
-    def build(
-        self, snapshot: Snapshot, interfaces: Mapping[int, int], host_addresses: Iterable[Address]
-    ) -> DesiredState:
-        """`interfaces`: endpoint id → interface index, as far as found."""
-        rows: dict[int, tuple[EndpointPolicy | None, Policy]] = {}
-        endpoints: dict[Address, LocalEndpoint] = {}
-        for endpoint in snapshot.endpoints.values():
-            if not endpoint.is_local:
-                continue
-            policy = snapshot.policies.get(endpoint.id)
-            key = id(policy)
-            if key not in rows:
-                rows[key] = self._rows.get(key) or (policy, _rows(policy) if policy is not None else {})
-            local = LocalEndpoint(
-                id=endpoint.id,
-                identity=endpoint.identity,
-                flags=_flags(endpoint, policy),
-                ifindex=interfaces.get(endpoint.id, 0),
-                policy=rows[key][1],
-            )
-            endpoints.update(dict.fromkeys(endpoint.addresses, local))
-        self._rows = rows
-        return DesiredState(endpoints, self._with_hosts(snapshot.ipcache, frozenset(host_addresses)))
-
-    def _with_hosts(self, prefixes: Mapping[Network, int], hosts: frozenset[Address]) -> Mapping[Network, int]:
-        if prefixes is not self._prefixes or hosts != self._hosts:
-            # The node's own addresses are the host, whatever prefix of a rule covers them; and what the node translates
-            # is nobody's, whatever rule names it.
-            self._ipcache = {
-                **self._without_services(prefixes),
-                **self._services,
-                **{ip_network(address): _HOST_IDENTITY for address in hosts},
-            }
-            self._prefixes, self._hosts = prefixes, hosts
-        return self._ipcache
-
-    def _without_services(self, prefixes: Mapping[Network, int]) -> Mapping[Network, int]:
-        if not self._services:
-            return prefixes
-        inside = frozenset(
-            network
-            for network in prefixes
-            if any(network.version == one.version and network.subnet_of(one) for one in self._services)  # type: ignore[arg-type]
-        )
-        return {network: identity for network, identity in prefixes.items() if network not in inside}
-
-
-def desired_state(snapshot: Snapshot, interfaces: Mapping[int, int], host_addresses: Iterable[Address]) -> DesiredState:
-    """The tables of one snapshot."""
-    return StateBuilder().build(snapshot, interfaces, host_addresses)
 
 
 @dataclass(slots=True)
@@ -210,7 +46,7 @@ class Datapath:
     _states: StateBuilder
     _attached: dict[int, int] = field(default_factory=dict)
     _watched: set[int] = field(default_factory=set)  # interfaces with to_world
-    _placement: _Placement | None = None  # in force; None while that is not sure
+    _placement: Placement | None = None  # in force; None while that is not sure
     _pending: Mapping[int, str] = field(default_factory=dict)
     _fingerprint: tuple[object, ...] = ()
     _revision: int = 0
@@ -242,7 +78,7 @@ class Datapath:
         except BaseException:
             loaded.close()
             raise
-        states = StateBuilder(services)
+        states = StateBuilder(services, options.policy_entries)
         opened = cls(loaded.adopted, events, loaded, tables, listener_lookup, attachments, services, states)
         opened._has_table = bool(services)
         opened._translate_if_needed()
@@ -258,10 +94,11 @@ class Datapath:
         with self._changing:
             now = fingerprint()
             placement = self._placement
-            if placement is None or now != self._fingerprint or _asked(snapshot) != placement.asked:
+            if placement is None or now != self._fingerprint or asked(snapshot) != placement.asked:
                 return with_netlink(lambda ip: self._sync(ip, snapshot, now))
             # Nothing is to be found, attached or detached: no need to ask netlink.
-            return SyncReport(snapshot.revision, self._apply(snapshot, placement), (), (), {})
+            changes = self._apply(snapshot, placement)
+            return SyncReport(snapshot.revision, changes, (), (), {}, self._states.oversized)
 
     def interfaces_changed(self, snapshot: Snapshot) -> bool:
         """Whether syncing the snapshot again would find other interfaces or node addresses than the last sync did.
@@ -273,7 +110,7 @@ class Datapath:
             now = fingerprint()
             if now == self._fingerprint:
                 return False
-            placement = with_netlink(lambda ip: _place(ip, snapshot))
+            placement = with_netlink(lambda ip: place(ip, snapshot))
             in_force = {endpoint: ifindex for ifindex, endpoint in self._tables.interfaces().items()}
             known = self._placement
             if known is None or placement.found != in_force or placement.hosts != known.hosts:
@@ -292,7 +129,7 @@ class Datapath:
     def _sync(self, ip: Netlink, snapshot: Snapshot, now: tuple[object, ...]) -> SyncReport:
         """`now`: the fingerprint from before anything was looked at."""
         self._placement, self._fingerprint = None, ()
-        placement = _place(ip, snapshot)
+        placement = place(ip, snapshot)
         # What is no longer listed is detached before its entries go: else it would be cut off, not let go.
         detached = self._detach_others(ip, set(placement.found.values()))
         try:
@@ -309,9 +146,10 @@ class Datapath:
         self._placement, self._pending = placement, placement.missing
         if not placement.missing:  # else whatever is missing may come without a change of the fingerprint
             self._fingerprint = now
-        return SyncReport(snapshot.revision, changes, attached, detached, placement.missing)
+        oversized = self._states.oversized
+        return SyncReport(snapshot.revision, changes, attached, detached, placement.missing, oversized)
 
-    def _apply(self, snapshot: Snapshot, placement: _Placement) -> Changes:
+    def _apply(self, snapshot: Snapshot, placement: Placement) -> Changes:
         changes = self._tables.apply(self._states.build(snapshot, placement.found, placement.hosts))
         self._revision = snapshot.revision
         return changes
@@ -336,7 +174,7 @@ class Datapath:
             removed += [f"{program} of interface {ifindex}" for program in self._attachments.detach(ip, ifindex)]
         return tuple(removed)
 
-    def _watch(self, ip: Netlink, placement: _Placement) -> None:
+    def _watch(self, ip: Netlink, placement: Placement) -> None:
         """See to it that packets to services are judged on their way out of the node."""
         self._watched &= placement.ways_out
         if not self._services:
@@ -376,6 +214,7 @@ class Datapath:
             workers=config.workers,
             interfaces=self._tables.interfaces(),
             pending=self._pending,
+            oversized=self._states.oversized,
             entries=self._tables.sizes(),
             pressure=self._pressure,
             forwarded=forwarded,
@@ -430,59 +269,6 @@ def _prepare_node(tables: Tables, attachments: Attachments, from_bounce: int) ->
         tables.update_config(bounce_ifindex=ifindex, saved_early_demux=saved, epoch=max(1, config.epoch))
 
     with_netlink(prepare)
-
-
-def _place(ip: Netlink, snapshot: Snapshot) -> _Placement:
-    links = LinkTable(ip)
-    found: dict[int, int] = {}
-    missing: dict[int, str] = {}
-    taken: dict[int, int] = {}
-    for endpoint in snapshot.endpoints.values():
-        if not endpoint.is_local:
-            continue
-        ifindex = _find_interface(links, endpoint)
-        if isinstance(ifindex, str):
-            missing[endpoint.id] = ifindex
-        elif ifindex in taken:
-            missing[endpoint.id] = f"its interface already belongs to endpoint {taken[ifindex]}"
-        else:
-            found[endpoint.id] = ifindex
-            taken[ifindex] = endpoint.id
-    ways_out = {link.index for link in links.links if link.name not in ("lo", BOUNCE_DEVICE)}
-    hosts = frozenset(node.host_addresses(ip))
-    return _Placement(_asked(snapshot), found, missing, hosts, frozenset(ways_out.difference(found.values())))
-
-
-def _asked(snapshot: Snapshot) -> dict[int, tuple[str, str]]:
-    """Endpoint id → what its interface is found by, of local endpoints."""
-    return {one.id: (one.interface, one.netns) for one in snapshot.endpoints.values() if one.is_local}
-
-
-def _find_interface(links: LinkTable, endpoint: Endpoint) -> int | str:
-    if endpoint.interface:
-        ifindex = links.by_name(endpoint.interface)
-        return ifindex if ifindex is not None else f"no interface {endpoint.interface}"
-    return links.by_namespace(endpoint.netns)
-
-
-def _flags(endpoint: Endpoint, policy: EndpointPolicy | None) -> EndpointFlag:
-    flags = EndpointFlag.AUDIT if endpoint.audit else EndpointFlag(0)
-    if policy is None:
-        # An endpoint without a policy has none yet: closed, with no rows.
-        return flags | EndpointFlag.ENFORCE_INGRESS | EndpointFlag.ENFORCE_EGRESS
-    for section, enforced, tried in (
-        (policy.ingress, EndpointFlag.ENFORCE_INGRESS, EndpointFlag.TRY_INGRESS),
-        (policy.egress, EndpointFlag.ENFORCE_EGRESS, EndpointFlag.TRY_EGRESS),
-    ):
-        if section.enforced:
-            flags |= enforced | tried if section.audit else enforced
-    return flags
-
-
-def _rows(policy: EndpointPolicy) -> Policy:
-    entries = policy_entries(policy)
-    rows = {value: Row(_VERDICTS[value.verdict], value.rule_id, value.audited) for value in set(entries.values())}
-    return {RowKey._make(key): rows[value] for key, value in entries.items()}
 
 
 def _read_metrics(metrics: PerCpuArray[Metric]) -> tuple[tuple[int, int], tuple[DropCount, ...]]:
