@@ -108,17 +108,7 @@ def _measure(place: Topology, seconds: int) -> dict[str, float]:
 
 
 def _client(place: Topology, argv: Sequence[str], seconds: int) -> str:
-    child = place.popen(CLIENT, argv, place.processors.load, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        out, err = child.communicate(timeout=seconds + 20)
-    except subprocess.TimeoutExpired as error:
-        raise BenchmarkError(f"{argv[0]} does not come to an end") from error
-    finally:
-        child.kill()
-        child.wait()
-    if child.returncode:
-        raise BenchmarkError(f"{argv[0]} failed: {err.strip() or out.strip()}")
-    return str(out)
+    return place.run(CLIENT, argv, place.processors.load, seconds + 20)
 
 
 def _addresses(count: int) -> Iterator[IPv4Address]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import dataclass
 
 from benchmarks.failure import BenchmarkError
@@ -40,16 +39,7 @@ def run_wrk(place: Topology, host: str, port: int, load: Load, seconds: int) -> 
     url = f"http://{host}:{port}{load.path}"
     argv = ["wrk", "--threads", "1", "--connections", str(load.connections), "--duration", f"{seconds}s"]
     argv += ["--script", str(HERE / "wrk.lua"), url, "--", "distinct" if load.distinct else "same"]
-    child = place.popen(CLIENT, argv, place.processors.load, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        out, err = child.communicate(timeout=seconds + _GRACE_S)
-    except subprocess.TimeoutExpired as error:
-        raise BenchmarkError(f"wrk does not come to an end with {url}") from error
-    finally:
-        child.kill()
-        child.wait()
-    if child.returncode:
-        raise BenchmarkError(f"wrk failed with {url}: {err.strip() or out.strip()}")
+    out = place.run(CLIENT, argv, place.processors.load, seconds + _GRACE_S)
     return _measured(json.loads(out.strip().splitlines()[-1]), url, load)
 
 

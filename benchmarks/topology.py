@@ -68,6 +68,20 @@ class Topology:
         pinned = ["taskset", "--cpu-list", str(cpu), *argv]
         return self.lab.popen(where, pinned, stdin=subprocess.DEVNULL, text=True, **options)
 
+    def run(self, where: str, argv: Sequence[str], cpu: int, patience_s: float) -> str:
+        """What a program on one processor prints until it ends; an error if it fails, or does not end."""
+        child = self.popen(where, argv, cpu, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            out, err = child.communicate(timeout=patience_s)
+        except subprocess.TimeoutExpired as error:
+            raise BenchmarkError(f"{argv[0]} does not come to an end") from error
+        finally:
+            child.kill()
+            child.wait()
+        if child.returncode:
+            raise BenchmarkError(f"{argv[0]} failed: {err.strip() or out.strip()}")
+        return str(out)
+
     def serve(self, where: str, argv: Sequence[str], port: int, cpu: int) -> int:
         """Start a server and wait until its port is open. Returns its pid."""
         child = self.popen(where, argv, cpu, stdout=self._log, stderr=self._log)

@@ -117,6 +117,7 @@ def ensure_routing(ip: Netlink) -> None:
 def ensure_service_routing(ip: Netlink) -> None:
     """What a service leads to the node itself takes the way through penstock1."""
     peer = int(ip.link_lookup(ifname=BOUNCE_PEER)[0])
+    _write_sysctl(f"ipv6/conf/{BOUNCE_PEER}/disable_ipv6", "0")
     for family in _families():
         words = _FAMILIES[family]
         route = f"{words} route in table {SERVICE_TABLE}"

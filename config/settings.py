@@ -7,7 +7,7 @@ has one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,9 +20,12 @@ Network = IPv4Network | IPv6Network
 __all__ = ["Limits", "Settings", "SettingsRefused", "load_settings"]
 
 
-def _words(value: object) -> object:
-    """`10.96.0.0/12,fd96::/108`, as it comes from a flag or the environment."""
-    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+def _networks(value: object) -> object:
+    """`10.96.0.0/12,fd96::/108` as it comes from a flag or the environment, or a list of such texts."""
+    words = value.split(",") if isinstance(value, str) else value
+    if not isinstance(words, list):
+        return value
+    return tuple(ip_network(word.strip()) if isinstance(word, str) else word for word in words if word)
 
 
 class _Section(BaseModel):
@@ -60,7 +63,7 @@ class Settings(_Section):
     allow_localhost: Literal["auto", "always", "policy"] = Field(
         default="auto", description="whether the node itself reaches every endpoint"
     )
-    service_cidrs: Annotated[tuple[Network, ...], BeforeValidator(_words)] = Field(
+    service_cidrs: Annotated[tuple[Network, ...], BeforeValidator(_networks)] = Field(
         default=(), description="addresses of services, which this node translates: judged behind that"
     )
     deny_established: Literal["reset", "drop"] = Field(

@@ -82,6 +82,8 @@ def _at(address: Address, shown: str, snapshot: Snapshot) -> Party:
     endpoint = next((item for item in snapshot.endpoints.values() if address in item.addresses), None)
     if endpoint is not None:
         return _party(endpoint)
+    if any(address.version == network.version and address in network for network in snapshot.services):
+        raise PartyError(f"{shown} is a service's address, which this node translates: ask about the pods behind it")
     return Party(shown, identity_of(address, snapshot))
 
 

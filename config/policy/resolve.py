@@ -109,6 +109,7 @@ class Resolver:
             ipcache=self._outside.ipcache,
             identities=self._outside.identities,
             origins=self._origins.by_id,
+            services=self._settings.service_cidrs,
         )
 
     def selections(self) -> list[Selection]:

@@ -236,7 +236,7 @@ class Snapshot:
 
     `policies`: endpoint id → policy, for every local endpoint. `ipcache`: prefix → identity, for endpoints, CIDR
     rules and reserved networks (addresses not covered are world). `identities`: number → its labels.
-    `origins`: rule id → where it stands.
+    `origins`: rule id → where it stands. `services`: addresses that this node translates before anything is judged.
     """
 
     revision: int
@@ -245,3 +245,4 @@ class Snapshot:
     ipcache: Mapping[Network, int] = field(default_factory=dict)
     identities: Mapping[int, frozenset[str]] = field(default_factory=dict)
     origins: Mapping[int, Origin] = field(default_factory=dict)
+    services: tuple[Network, ...] = ()

@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 
 from proxy.api.client import AgentError
-from proxy.cli.output import Failure, client, default_socket, echo_json, echo_table, output_option
+from proxy.cli.output import Failure, bpf_root_option, client, default_socket, echo_json, echo_table, output_option
 from proxy.flows.reasons import identity_text
 
-_DEFAULT_BPF_ROOT: Final = Path("/sys/fs/bpf/penstock")
 _PROTOCOLS: Final = {0: "ANY", 1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
 _DIRECTIONS: Final = ("Ingress", "Egress")
 _SERVICE: Final = 0xFFFFFF
 _NONE: Final = "-"
-
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-def _root_option(function: _F) -> _F:
-    return click.option(
-        "--bpf-root",
-        type=click.Path(path_type=Path),
-        default=_DEFAULT_BPF_ROOT,
-        envvar="PENSTOCK_BPF_ROOT",
-        show_default=True,
-        metavar="DIR",
-        help="Where the maps are pinned.",
-    )(function)
 
 
 @contextmanager
@@ -91,7 +76,7 @@ def policy() -> None:
 @click.option("--all", "everything", is_flag=True, help="Every endpoint's.")
 @click.option("-n", "--numeric", is_flag=True, help="Identities as numbers.")
 @output_option("table", "json")
-@_root_option
+@bpf_root_option
 def policy_get(endpoint: int | None, everything: bool, numeric: bool, output: str, bpf_root: Path) -> None:
     """Show the rows of an endpoint's policy, as the programs look them up: per direction the stronger of the peer's own
     row and the one for ANY; deny before redirect before allow.
@@ -176,7 +161,7 @@ def ipcache() -> None:
 @ipcache.command("list")
 @click.option("--no-headers", is_flag=True, help="Rows only.")
 @output_option("table", "json")
-@_root_option
+@bpf_root_option
 def ipcache_list(no_headers: bool, output: str, bpf_root: Path) -> None:
     """List every prefix with its identity; the longest prefix that covers an address counts.
 
@@ -196,7 +181,7 @@ def ipcache_list(no_headers: bool, output: str, bpf_root: Path) -> None:
 
 @ipcache.command("get")
 @click.argument("address")
-@_root_option
+@bpf_root_option
 def ipcache_get(address: str, bpf_root: Path) -> None:
     """Say which prefix and identity an address has.
 
@@ -231,7 +216,7 @@ def ct() -> None:
 @ct.command("list")
 @click.option("--no-headers", is_flag=True, help="Rows only.")
 @output_option("table", "json")
-@_root_option
+@bpf_root_option
 def ct_list(no_headers: bool, output: str, bpf_root: Path) -> None:
     """List flows, who began them first. An entry is looked at when a packet comes by, so old ones stay until then.
 
@@ -302,7 +287,7 @@ def metrics() -> None:
 @metrics.command("list")
 @click.option("--no-headers", is_flag=True, help="Rows only.")
 @output_option("table", "json")
-@_root_option
+@bpf_root_option
 def metrics_list(no_headers: bool, output: str, bpf_root: Path) -> None:
     """List how many packets were forwarded, and how many dropped for which reason, since the maps were made.
 
@@ -335,7 +320,7 @@ def endpoints() -> None:
 @endpoints.command("list")
 @click.option("--no-headers", is_flag=True, help="Rows only.")
 @output_option("table", "json")
-@_root_option
+@bpf_root_option
 def endpoint_list(no_headers: bool, output: str, bpf_root: Path) -> None:
     """List the addresses that are enforced on this node.
 

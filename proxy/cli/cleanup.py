@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Final
 
 import click
 
 from proxy.api.listen import is_served
-from proxy.cli.output import Failure, default_socket
-
-_DEFAULT_BPF_ROOT: Final = Path("/sys/fs/bpf/penstock")
+from proxy.cli.output import Failure, bpf_root_option, default_socket
 
 
 @click.command()
-@click.option(
-    "--bpf-root",
-    type=click.Path(path_type=Path),
-    default=_DEFAULT_BPF_ROOT,
-    envvar="PENSTOCK_BPF_ROOT",
-    show_default=True,
-    metavar="DIR",
-    help="Where programs and maps are pinned.",
-)
+@bpf_root_option
 @click.option(
     "--socket", "socket_path", type=click.Path(path_type=Path), default=default_socket, help="The agent's socket."
 )

@@ -18,6 +18,7 @@ from proxy.flows.printers import clean
 from proxy.flows.table import render
 
 DEFAULT_STATE_DIR: Final = Path("/run/penstock")
+DEFAULT_BPF_ROOT: Final = Path("/sys/fs/bpf/penstock")
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -46,6 +47,19 @@ def output_option(*formats: str) -> Callable[[_F], _F]:
     """`-o`: the first format is the default."""
     kind = click.Choice(formats)
     return click.option("-o", "--output", type=kind, default=formats[0], show_default=True, help="Output format.")
+
+
+def bpf_root_option(function: _F) -> _F:
+    """`--bpf-root`: where the agent pins what it leaves in the kernel."""
+    return click.option(
+        "--bpf-root",
+        type=click.Path(path_type=Path),
+        default=DEFAULT_BPF_ROOT,
+        envvar="PENSTOCK_BPF_ROOT",
+        show_default=True,
+        metavar="DIR",
+        help="Where programs and maps are pinned.",
+    )(function)
 
 
 def default_socket() -> Path:

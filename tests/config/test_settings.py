@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,15 @@ def test_limits_stand_beside_the_other_settings_everywhere(tmp_path: Path) -> No
     assert load_settings({}, {}, None, file).limits.drain_timeout_s == 1
 
 
+def test_addresses_of_services(tmp_path: Path) -> None:
+    expected = (ip_network("10.96.0.0/12"), ip_network("fd96::/108"))
+    assert load_settings({"service_cidrs": "10.96.0.0/12, fd96::/108"}, {}).service_cidrs == expected
+    assert load_settings({}, {"PENSTOCK_SERVICE_CIDRS": "10.96.0.0/12,fd96::/108"}).service_cidrs == expected
+    file = tmp_path / "settings.yaml"
+    file.write_text("service-cidrs: [10.96.0.0/12, 'fd96::/108']\n", encoding="utf-8")
+    assert load_settings({}, {}, config_file=file).service_cidrs == expected
+
+
 def test_ciliums_name_of_the_policy_folder() -> None:
     assert load_settings({}, {"CILIUM_STATIC_CNP_PATH": "/p"}).policy_dir == Path("/p")
     assert load_settings({"static-cnp-path": "/q"}, {}).policy_dir == Path("/q")
@@ -82,6 +92,12 @@ def test_variables_of_others_are_left_alone() -> None:
         ({"workers": -1}, {}, "workers: Input should be greater than or equal to 0 (flag --workers)"),
         ({"enable_policy": "sometimes"}, {}, "enable-policy: Input should be 'default', 'always' or 'never'"),
         ({}, {"PENSTOCK_HEADER_TIMEOUT_S": "nan"}, "header-timeout-s:"),
+        ({"service_cidrs": "10.96.0.1/12"}, {}, "service-cidrs: Value error, 10.96.0.1/12 has host bits set (flag"),
+        (
+            {"service_cidrs": "nonsense"},
+            {},
+            "service-cidrs: Value error, 'nonsense' does not appear to be an IPv4 or IPv6",
+        ),
         ({"max_headers": 0}, {}, "max-headers: Input should be greater than or equal to 1"),
     ],
 )

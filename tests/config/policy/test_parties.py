@@ -140,3 +140,14 @@ def test_pods_made_of_labels() -> None:
 def test_labels_of_their_own_replace_what_is_given() -> None:
     made = pod_with_labels("io.cilium.k8s.policy.cluster=west", endpoints(PODS))
     assert [text for text in made.labels if "policy.cluster" in text] == ["k8s:io.cilium.k8s.policy.cluster=west"]
+
+
+def test_an_address_of_a_service_is_nobodys() -> None:
+    """It is translated before anything is judged; an endpoint inside the range is an endpoint all the same."""
+    ranges = Settings.model_validate({"service_cidrs": "10.9.0.0/24,10.96.0.0/12,fd96::/108"})
+    snapshot = snapshot_of(CIDRS, settings=ranges)
+    assert find_party("10.9.0.1", snapshot).endpoint is not None
+    for address in ("10.96.0.10", "fd96::a", "10.9.0.77"):
+        with pytest.raises(PartyError, match="ask about the pods behind it"):
+            find_party(address, snapshot)
+    assert find_party("10.112.0.1", snapshot).identity == Reserved.WORLD_IPV4
