@@ -17,7 +17,13 @@ test: setup ## Lint, type-check and run every test (root for the kernel and lab 
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+ifdef ARGS
 	$(PY) -m pytest $(ARGS)
+else
+	@# What needs no kernel runs on all processors; the rest alone, for it measures silence in real time.
+	$(PY) -m pytest -m "not bpf and not lab" -n auto --maxprocesses 8 --dist worksteal
+	$(PY) -m pytest -m "bpf or lab"
+endif
 
 bench: ## Benchmarks side by side with their peers (ONLY=http1 for one of them)
 	@VENV=$(VENV) .setup/setup.sh bench
