@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from ipaddress import ip_address, ip_network
 
 from config.policy.resolved import (
@@ -53,11 +54,13 @@ def snapshot(
 
 
 def refused(where: Namespace, address: str, port: int, source: str = "") -> bool:
-    """True if nobody answers."""
+    """True if nobody answers, not even to ARP."""
     try:
         dial(where, address, port, REFUSAL, source).close()
-    except TimeoutError:
-        return True
+    except OSError as error:
+        if isinstance(error, TimeoutError) or error.errno == errno.EHOSTUNREACH:
+            return True
+        raise
     return False
 
 

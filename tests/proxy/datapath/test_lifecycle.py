@@ -14,7 +14,7 @@ import pytest
 
 import proxy.datapath.kernel
 from bpf import bpffs
-from bpf.attach import Hook
+from bpf.attach import Attachments, Hook
 from bpf.libbpf import library
 from bpf.loader import load, open_pinned
 from bpf.netlink import Netlink, with_netlink
@@ -282,6 +282,8 @@ def test_what_is_no_longer_listed_is_let_go(net: Topology, datapath: Datapath) -
 def test_filters_of_others_stay_and_still_see_packets(net: Topology, datapath: Datapath, pin_dir: Path) -> None:
     """The other filter here is one that drops everything without a certain mark."""
     with OtherProgram() as others, echo_server(net.b, 4, PLAIN):
+        assert not refused(net.a, net.address("b", 4), PLAIN), "now neighbours know each other"
+        datapath.events.read()
         with_netlink(lambda ip: others.attach(ip, "va"))
         assert refused(net.a, net.address("b", 4), PLAIN)
         # Ours see the packets, too, whoever is first.
@@ -293,6 +295,32 @@ def test_filters_of_others_stay_and_still_see_packets(net: Topology, datapath: D
         assert "others" in left
         assert "penstock" not in left
         run("tc", "qdisc", "del", "dev", "va", "clsact")
+
+
+def test_a_kernel_without_links_gets_filters_and_a_newer_one_takes_them_over(
+    net: Topology, pin_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = net.address("b", 4)
+    with net.node.enter(), echo_server(net.b, 4, PLAIN), echo_server(net.b, 4, REFUSED):
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(Attachments, "_attach_link", lambda *_: False)
+                with Datapath.open(pin_dir) as old:
+                    old.sync(snapshot())
+                    assert "penstock_from_pod" in run("tc", "filter", "show", "dev", "va", "ingress")
+                    assert not (pin_dir / "links").exists()
+                    assert refused(net.a, server, REFUSED)
+                    assert not refused(net.a, server, PLAIN)
+            with dial(net.a, server, PLAIN) as live, Datapath.open(pin_dir) as new:
+                assert ask(live, b"one")
+                new.sync(snapshot())
+                assert ask(live, b"two")
+                assert refused(net.a, server, REFUSED)
+            assert "penstock" not in run("tc", "filter", "show", "dev", "va", "ingress")
+            assert len(list((pin_dir / "links").iterdir())) == 5
+        finally:
+            removed = cleanup(pin_dir)
+        assert {"from_pod of va", "to_pod of va", "from_pod of vb", "to_pod of vb"} <= set(removed)
 
 
 class OtherProgram:
