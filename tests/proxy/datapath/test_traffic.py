@@ -6,12 +6,14 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from dataclasses import replace
 
 import pytest
 
 from config.policy.resolved import Direction, DirectionPolicy
 from proxy.datapath import ConnectionFacts, Datapath, DropReason, Redirected
+from tests.bpf import packets
 from tests.bpf.servers import PATIENCE, REFUSAL, SEEN_BY_PROXY, TransparentProxy, ask, dial, echo_server
 from tests.bpf.topology import Topology
 from tests.proxy.datapath.scene import (
@@ -199,3 +201,23 @@ def test_without_a_proxy_l7_ports_are_closed_and_l4_goes_on(
                 assert ask(live, b"after") == b"", "nothing is answered past the proxy"
             assert ask(plain, b"still here").endswith(b"|still here")
     assert DropReason.SOCKET_LOOKUP_FAILED in {event.reason for event in drops(datapath)}
+
+
+@pytest.mark.parametrize("ethertypes", [(0x8100, 5, 0x0800), (0x88A8, 5, 0x8100, 6, 0x0800), (0x88CC,)])
+def test_tagged_frames_and_those_of_other_protocols_are_dropped(
+    net: Topology, datapath: Datapath, ethertypes: tuple[int, ...]
+) -> None:
+    """The kernel takes the tag off before the programs see the frame, but not the fact."""
+    frame = packets.tcp(net.address("a", 4), 1000, net.address("b", 4), PLAIN)
+    tagged = b"\xff" * 6 + frame[6:12] + b"".join(word.to_bytes(2, "big") for word in ethertypes) + frame[14:]
+    with net.a.enter():
+        sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    with sender:
+        sender.bind(("eth0", 0))
+        datapath.events.read()
+        sender.send(tagged)
+    deadline = time.monotonic() + PATIENCE
+    while not (found := [event for event in drops(datapath) if event.source is None]):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert {event.reason for event in found} == {DropReason.UNSUPPORTED_L3_PROTOCOL}
