@@ -72,6 +72,8 @@ class Datapath:
             _prepare_node(tables, attachments, loaded.programs["from_bounce"])
             if services:
                 translation.ensure(())
+            elif not translation.is_in_use():
+                translation.remove()  # of an agent that had some
             with_netlink(node.ensure_service_routing if services else node.remove_service_routing)
             events = EventReader(loaded.maps["events"])
             listener_lookup = attach.attach_to_listener_lookup(loaded.programs["choose_listener"])

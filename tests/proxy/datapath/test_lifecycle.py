@@ -7,7 +7,7 @@ import socket
 import subprocess
 from ctypes import byref, c_uint32
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 import pytest
@@ -348,24 +348,55 @@ def _traces() -> str:
         ("ip", "route", "show", "table", "all"),
         ("ip", "-6", "route", "show", "table", "all"),
         ("tc", "qdisc", "show"),
+        ("nft", "list", "tables"),
         ("cat", "/proc/sys/net/ipv4/tcp_early_demux"),
     )
-    return "\n".join(subprocess.run(c, capture_output=True, text=True, check=True).stdout for c in commands)
+    text = "\n".join(subprocess.run(c, capture_output=True, text=True, check=True).stdout for c in commands)
+    # Link-local routes come a moment after a link is up, whoever brought it up.
+    return "\n".join(line for line in text.splitlines() if "fe80::" not in line)
 
 
-def test_cleanup_leaves_nothing_and_says_what_it_took(net: Topology, pin_dir: Path) -> None:
+OF_ALL = ("from_pod of va", "to_pod of vb", "penstock0", "IPv4 rule 9", "IPv6 rule 9", "early_demux", "pins")
+OF_SERVICES = ("to_world of vo", "IPv4 rule 8", "IPv6 rule 8", "table 2005", "back from 100 to 0", "nftables table")
+SERVICES = (ip_network("10.96.0.0/16"), ip_network("fd96::/108"))
+
+
+@pytest.mark.parametrize("services", [(), SERVICES], ids=["no services", "services"])
+def test_cleanup_leaves_nothing_and_says_what_it_took(
+    net: Topology, pin_dir: Path, services: tuple[IPv4Network | IPv6Network, ...]
+) -> None:
     with net.node.enter():
         before = _traces()
-        with Datapath.open(pin_dir) as opened:
+        with Datapath.open(pin_dir, services=services) as opened:
             opened.sync(snapshot())
             assert _traces() != before
         removed = cleanup(pin_dir)
         assert _traces() == before
         assert not pin_dir.exists()
         words = "\n".join(removed)
-        for what in ("from_pod of va", "to_pod of vb", "penstock0", "IPv4 rule", "IPv6 rule", "early_demux", "pins"):
+        for what in OF_ALL:
             assert what in words
+        for what in OF_SERVICES:
+            assert (what in words) is bool(services)
         assert cleanup(pin_dir) == []
+
+
+def test_an_agent_without_services_takes_back_what_one_with_them_has_set_up(net: Topology, pin_dir: Path) -> None:
+    with net.node.enter():
+        try:
+            with Datapath.open(pin_dir) as plain:
+                plain.sync(snapshot())
+                before = _traces()
+            with Datapath.open(pin_dir, services=SERVICES) as opened:
+                opened.sync(snapshot())
+                assert any("to_world" in path.name for path in (pin_dir / "links").iterdir())
+                assert "100:" in run("ip", "rule")
+            with Datapath.open(pin_dir) as plain:
+                plain.sync(snapshot())
+                assert _traces() == before
+                assert not any("to_world" in path.name for path in (pin_dir / "links").iterdir())
+        finally:
+            cleanup(pin_dir)
 
 
 def test_the_saved_sysctl_survives_a_second_agent(net: Topology, pin_dir: Path) -> None:
