@@ -18,13 +18,21 @@ from bpf.addresses import Address
 from bpf.frames import Arp, Datagram, FragmentKind, Packet, Quoted, Role
 from bpf.marks import MARK_FROM_PROXY, MARK_MASK, MARK_RESET, MARK_SERVICE, ORIGIN_SHIFT
 from bpf.reasons import DropReason
-from bpf.tables import DesiredState, EndpointFlag, LocalEndpoint, Policy, Row, RowKey, RowVerdict
+from bpf.tables import (
+    HOST_IDENTITY,
+    SERVICE_IDENTITY,
+    DesiredState,
+    EndpointFlag,
+    LocalEndpoint,
+    Policy,
+    Row,
+    RowKey,
+    RowVerdict,
+)
 
 TO_PROXY: Final = 1
 ALLOW: Final = 0
 
-HOST_IDENTITY: Final = 1
-SERVICE_IDENTITY: Final = 0xFFFFFF
 WORLD_IDENTITY: Final = {4: 9, 6: 10}
 
 

@@ -135,15 +135,20 @@ class PinnedMaps:
         return [_flow(key, value, now) for key, value in found]
 
     def metrics(self) -> list[Count]:
-        metrics = PerCpuArray("metrics", self._fds["metrics"], Metric)
-        counts = []
-        for reason in (0, *map(int, DropReason)):
-            for direction in (0, 1):
-                values = metrics.get(reason * 2 + direction)
-                packets = sum(value.packets for value in values)
-                if packets:
-                    counts.append(Count(reason, direction, packets, sum(value.bytes for value in values)))
-        return counts
+        return read_counts(self._fds["metrics"])
+
+
+def read_counts(fd: int) -> list[Count]:
+    """What the map `metrics` has counted; nothing is no entry."""
+    metrics = PerCpuArray("metrics", fd, Metric)
+    counts = []
+    for reason in (0, *map(int, DropReason)):
+        for direction in (0, 1):
+            values = metrics.get(reason * 2 + direction)
+            packets = sum(value.packets for value in values)
+            if packets:
+                counts.append(Count(reason, direction, packets, sum(value.bytes for value in values)))
+    return counts
 
 
 @contextmanager

@@ -38,6 +38,9 @@ _MEMBARRIER_GLOBAL: Final = 1
 _ANY_IPV4: Final = IPv4Network("0.0.0.0/0")
 _WORLD_IPV4: Final = 9
 
+HOST_IDENTITY: Final = 1
+SERVICE_IDENTITY: Final = 0xFFFFFF  # of no endpoint: addresses that the node translates
+
 
 class RowVerdict(IntEnum):
     """In order of strength. NONE: only deny rules that are tried out cover the row."""

@@ -20,8 +20,9 @@ static __always_inline void count(__u32 reason, __u8 direction, __u32 length)
 	metric->bytes += length;
 }
 
-/* A flood of drops must not take the CPU from traffic: so many records per window, the rest only counted. */
-/* Of a window's records the first quarter is anybody's; the rest is for drops, which no flood of connections may hide. */
+/* A flood of drops must not take the CPU from traffic: so many records per window, the rest only counted.
+ * The first quarter of them is anybody's; the others are for drops, which no flood of connections may hide.
+ */
 static __always_inline struct event *reserve_event(__u64 now, __u32 type)
 {
 	__u32 zero = 0;

@@ -14,10 +14,10 @@ import click
 from proxy.api.client import AgentError
 from proxy.cli.output import Failure, bpf_root_option, client, default_socket, echo_json, echo_table, output_option
 from proxy.flows.reasons import identity_text
+from proxy.flows.summary import socket_text
 
 _PROTOCOLS: Final = {0: "ANY", 1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
 _DIRECTIONS: Final = ("Ingress", "Egress")
-_SERVICE: Final = 0xFFFFFF
 _NONE: Final = "-"
 
 
@@ -48,7 +48,9 @@ class _Labels:
     def of(self, identity: int) -> list[str]:
         if identity == 0:
             return ["ANY"]
-        if identity == _SERVICE:
+        from proxy.datapath import SERVICE_IDENTITY
+
+        if identity == SERVICE_IDENTITY:
             return ["service"]
         return self._labels.get(identity) or [identity_text(identity)]
 
@@ -204,7 +206,9 @@ def ipcache_get(address: str, bpf_root: Path) -> None:
 
 def _identity(identity: int) -> str:
     """Cilium's words; what Penstock has nothing of is always the same."""
-    flags = "service" if identity == _SERVICE else "<none>"
+    from proxy.datapath import SERVICE_IDENTITY
+
+    flags = "service" if identity == SERVICE_IDENTITY else "<none>"
     return f"identity={identity} encryptkey=0 tunnelendpoint=0.0.0.0 flags={flags}"
 
 
@@ -233,15 +237,14 @@ def ct_list(no_headers: bool, output: str, bpf_root: Path) -> None:
         return
     table = [["PROTO", "FROM", "TO", "VERDICT", "STATE", "IDLE"]]
     for flow in flows:
-        ends = [_end(flow.source, flow.source_port), _end(flow.destination, flow.destination_port)]
+        ends = [
+            socket_text(str(flow.source), flow.source_port),
+            socket_text(str(flow.destination), flow.destination_port),
+        ]
         table.append(
             [_PROTOCOLS.get(flow.protocol, "?"), *ends, _verdict(flow), ",".join(_states(flow)), f"{flow.idle_s:.0f}s"]
         )
     echo_table(table, no_headers=no_headers)
-
-
-def _end(address: Any, port: int) -> str:
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
 def _verdict(flow: Any) -> str:

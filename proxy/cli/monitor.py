@@ -11,9 +11,10 @@ import click
 from proxy.api.client import AgentError
 from proxy.cli.output import agent_options, client, failure
 from proxy.flows.jsonpb import decode_line, encode_line, harmless
-from proxy.flows.model import L4, Endpoint, EventType, Flow, LostEvents, PolicyMatch, TcpFlag, TrafficDirection, Verdict
+from proxy.flows.model import Endpoint, EventType, Flow, LostEvents, PolicyMatch, TrafficDirection, Verdict
 from proxy.flows.printers import clean, why
 from proxy.flows.reasons import reason_words
+from proxy.flows.summary import socket_text, tcp_flags
 
 _TYPES: Final = {
     "drop": EventType.DROP,
@@ -154,14 +155,6 @@ def _ends(flow: Flow) -> str:
         return f"{flow.ip.source} -> {flow.ip.destination}"
     if l4.protocol.startswith("ICMP"):
         return f"{flow.ip.source} -> {flow.ip.destination} {l4.protocol} type {l4.icmp_type} code {l4.icmp_code}"
-    source, destination = _socket(flow.ip.source, l4.source_port), _socket(flow.ip.destination, l4.destination_port)
-    return f"{source} -> {destination} {_kind(l4)}"
-
-
-def _socket(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def _kind(l4: L4) -> str:
-    flags = ", ".join(flag.name for flag in TcpFlag if flag.name and l4.flags & flag)
-    return f"{l4.protocol.lower()} {flags}".rstrip()
+    source = socket_text(flow.ip.source, l4.source_port)
+    destination = socket_text(flow.ip.destination, l4.destination_port)
+    return f"{source} -> {destination} {l4.protocol.lower()} {tcp_flags(l4.flags)}".rstrip()

@@ -16,20 +16,21 @@ from bpf.loader import Options
 from bpf.marks import MARK_FROM_PROXY
 from bpf.pinned import PinnedMaps, pinned_maps
 from bpf.reasons import DropReason, reason_help, reason_name, reason_text
+from bpf.tables import SERVICE_IDENTITY
 from proxy.datapath.kernel import Datapath, cleanup
-from proxy.datapath.report import DatapathStatus, DropCount, SyncReport
+from proxy.datapath.report import DatapathStatus, SyncReport
 from proxy.datapath.state import StateBuilder, desired_state
 
 __all__ = [
     "MARK_FROM_PROXY",
     "READ_EVERY_S",
+    "SERVICE_IDENTITY",
     "AttachError",
     "BpfError",
     "ConnectionFacts",
     "ConnectionTable",
     "Datapath",
     "DatapathStatus",
-    "DropCount",
     "DropReason",
     "EventReader",
     "EventType",

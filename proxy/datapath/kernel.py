@@ -21,12 +21,12 @@ from bpf.links import LinkTable, fingerprint
 from bpf.loader import Options
 from bpf.maps import BpfMap, PerCpuArray
 from bpf.netlink import Netlink, with_netlink
-from bpf.reasons import DropReason
-from bpf.structs import Connection, CtValue, EventsBudget, FragmentKey, FragmentValue, Metric, Tuple
+from bpf.pinned import read_counts
+from bpf.structs import Connection, CtValue, EventsBudget, FragmentKey, FragmentValue, Tuple
 from bpf.tables import Changes, Tables
 from config.policy.resolved import Direction, Snapshot
 from proxy.datapath.placement import Placement, asked, place
-from proxy.datapath.report import DatapathStatus, DropCount, SyncReport
+from proxy.datapath.report import DatapathStatus, SyncReport
 from proxy.datapath.state import StateBuilder
 
 _MAX_WORKERS: Final = 128
@@ -45,7 +45,7 @@ class Datapath:
     _services: tuple[Network, ...]
     _states: StateBuilder
     _attached: dict[int, int] = field(default_factory=dict)
-    _watched: set[int] = field(default_factory=set)  # interfaces with to_world
+    _watched: frozenset[int] = frozenset()  # ways out of the node that are seen to
     _placement: Placement | None = None  # in force; None while that is not sure
     _pending: Mapping[int, str] = field(default_factory=dict)
     _fingerprint: tuple[object, ...] = ()
@@ -177,15 +177,15 @@ class Datapath:
         return tuple(removed)
 
     def _watch(self, ip: Netlink, placement: Placement) -> None:
-        """See to it that packets to services are judged on their way out of the node."""
-        self._watched &= placement.ways_out
-        if not self._services:
-            for ifindex in placement.ways_out:
-                self._attachments.detach(ip, ifindex)  # of an agent that had some
-            return
+        """See to it that packets to services are judged on their way out of the node; without services, to nothing."""
         for ifindex in placement.ways_out - self._watched:
-            self._attachments.attach(ip, ifindex, Hook.EGRESS, "to_world", self._loaded.programs["to_world"])
-            self._watched.add(ifindex)
+            if self._services:
+                self._attachments.attach(ip, ifindex, Hook.EGRESS, "to_world", self._loaded.programs["to_world"])
+            else:
+                self._attachments.detach(ip, ifindex)  # of an agent that had some
+        self._watched = placement.ways_out
+        if not self._services:
+            return
         translation.ensure({*placement.found.values(), *self._watched})
         self._has_table = True
 
@@ -208,7 +208,8 @@ class Datapath:
 
     def status(self) -> DatapathStatus:
         config = self._tables.read_config()
-        forwarded, drops = _read_metrics(PerCpuArray("metrics", self._loaded.maps["metrics"], Metric))
+        counts = read_counts(self._loaded.maps["metrics"])
+        passed = {one.direction: one.packets for one in counts if not one.reason}
         return DatapathStatus(
             adopted=self.adopted,
             revision=self._revision,
@@ -219,8 +220,8 @@ class Datapath:
             oversized=self._states.oversized,
             entries=self._tables.sizes(),
             pressure=self._pressure,
-            forwarded=forwarded,
-            drops=drops,
+            forwarded=(passed.get(Direction.INGRESS, 0), passed.get(Direction.EGRESS, 0)),
+            drops=tuple(one for one in counts if one.reason),
             events_lost=self.events_lost(),
         )
 
@@ -271,20 +272,6 @@ def _prepare_node(tables: Tables, attachments: Attachments, from_bounce: int) ->
         tables.update_config(bounce_ifindex=ifindex, saved_early_demux=saved, epoch=max(1, config.epoch))
 
     with_netlink(prepare)
-
-
-def _read_metrics(metrics: PerCpuArray[Metric]) -> tuple[tuple[int, int], tuple[DropCount, ...]]:
-    forwarded = {Direction.INGRESS: 0, Direction.EGRESS: 0}
-    drops = []
-    for reason in (0, *DropReason):
-        for direction in Direction:
-            values = metrics.get(reason * 2 + direction)
-            packets, size = sum(v.packets for v in values), sum(v.bytes for v in values)
-            if reason == 0:
-                forwarded[direction] = packets
-            elif packets:
-                drops.append(DropCount(int(reason), direction, packets, size))
-    return (forwarded[Direction.INGRESS], forwarded[Direction.EGRESS]), tuple(drops)
 
 
 def cleanup(pin_dir: Path) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bpf.pinned import Count
 from bpf.tables import Changes
-from config.policy.resolved import Direction
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +21,6 @@ class SyncReport:
     detached: tuple[str, ...]
     pending: Mapping[int, str]
     oversized: Mapping[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class DropCount:
-    reason: int
-    direction: Direction
-    packets: int
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,5 +39,5 @@ class DatapathStatus:
     entries: Mapping[str, int]
     pressure: Mapping[str, float]
     forwarded: tuple[int, int]
-    drops: tuple[DropCount, ...]
+    drops: tuple[Count, ...]
     events_lost: tuple[int, int]

@@ -8,12 +8,20 @@ from typing import Final
 
 from bpf.addresses import Address, Network
 from bpf.loader import Options
-from bpf.tables import DesiredState, EndpointFlag, LocalEndpoint, Policy, Row, RowKey, RowVerdict
+from bpf.tables import (
+    HOST_IDENTITY,
+    SERVICE_IDENTITY,
+    DesiredState,
+    EndpointFlag,
+    LocalEndpoint,
+    Policy,
+    Row,
+    RowKey,
+    RowVerdict,
+)
 from config.policy.entries import EntryVerdict, policy_entries
 from config.policy.resolved import Endpoint, EndpointPolicy, Snapshot
 
-_HOST_IDENTITY: Final = 1
-_SERVICE_IDENTITY: Final = 0xFFFFFF
 _VERDICTS: Final = {
     EntryVerdict.NONE: RowVerdict.NONE,
     EntryVerdict.ALLOW: RowVerdict.ALLOW,
@@ -35,7 +43,7 @@ class StateBuilder:
         self.oversized: Mapping[int, int] = {}
         self._most_rows = most_rows
         self._said: dict[int, tuple[EndpointFlag, Policy]] = {}  # by endpoint
-        self._services = dict.fromkeys(services, _SERVICE_IDENTITY)
+        self._services = dict.fromkeys(services, SERVICE_IDENTITY)
         self._rows: dict[int, tuple[EndpointPolicy | None, Policy]] = {}  # by id, with what keeps the id taken
         self._prefixes: Mapping[Network, int] | None = None
         self._hosts: frozenset[Address] = frozenset()
@@ -74,7 +82,7 @@ class StateBuilder:
             self._ipcache = {
                 **self._without_services(prefixes),
                 **self._services,
-                **{ip_network(address): _HOST_IDENTITY for address in hosts},
+                **{ip_network(address): HOST_IDENTITY for address in hosts},
             }
             self._prefixes, self._hosts = prefixes, hosts
         return self._ipcache
@@ -85,7 +93,7 @@ class StateBuilder:
         inside = frozenset(
             network
             for network in prefixes
-            if any(network.version == one.version and network.subnet_of(one) for one in self._services)  # type: ignore[arg-type]
+            if any(network.version == one.version and network.subnet_of(one) for one in self._services)  # type: ignore[arg-type]  # same version: checked
         )
         return {network: identity for network, identity in prefixes.items() if network not in inside}
 

@@ -230,8 +230,7 @@ def _url(exchange: Exchange, link: Link) -> str:
         return target
     host = _text(exchange.host)
     if not host:
-        server = link.facts.server
-        host = f"[{server}]:{link.facts.server_port}" if ":" in server else f"{server}:{link.facts.server_port}"
+        host = summary.socket_text(link.facts.server, link.facts.server_port)
     if exchange.method == b"CONNECT":
         return f"http://{target or host}"
     return f"http://{host}{target}" if target.startswith("/") else f"http://{host}/{target}"

@@ -48,6 +48,11 @@ _ICMPV6: Final = {
 }
 
 
+def socket_text(address: str, port: int) -> str:
+    """`10.0.0.1:80`, `[fd00::1]:80`."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def http_request(http: Http) -> str:
     return f"{http.protocol} {http.method} {http.url}"
 

@@ -211,6 +211,7 @@ class TcpEcho:
 class UdpEcho(asyncio.DatagramProtocol):
     """Every datagram back as it came."""
 
+    # asyncio calls it with nothing else for a datagram endpoint.
     def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
         self._transport = transport
 

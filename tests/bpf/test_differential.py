@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bpf.marks import MARK_FROM_PROXY, MARK_RESET, MARK_SERVICE, ORIGIN_SHIFT
-from bpf.model import SERVICE_IDENTITY, Direction, Model, judge
-from bpf.tables import DesiredState, EndpointFlag, Policy, Row, RowKey, RowVerdict
+from bpf.model import Direction, Model, judge
+from bpf.tables import SERVICE_IDENTITY, DesiredState, EndpointFlag, Policy, Row, RowKey, RowVerdict
 from tests.bpf import packets as p
 from tests.bpf.kernel import POD_A, POD_B, Kernel
 from tests.bpf.states import A4, A6, B4, B6, ID_A, ID_B, ID_REMOTE, NODE4, REMOTE4, REMOTE6, WORLD4, WORLD6, state

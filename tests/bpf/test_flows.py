@@ -8,9 +8,9 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from bpf.marks import MARK_MASK, MARK_RESET, MARK_SERVICE, MARK_TO_PROXY, MARK_UNTRACKED, ORIGIN_SHIFT
-from bpf.model import SERVICE_IDENTITY, judge
+from bpf.model import judge
 from bpf.reasons import DropReason as R
-from bpf.tables import DesiredState
+from bpf.tables import SERVICE_IDENTITY, DesiredState
 from tests.bpf import packets as p
 from tests.bpf.kernel import POD_A, POD_B, UNKNOWN, Kernel
 from tests.bpf.packets import ACK, RST, SYN

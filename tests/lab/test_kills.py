@@ -39,7 +39,7 @@ class Traffic:
         try:
             while not self.stop.is_set():
                 work()
-        except Exception as error:
+        except Exception as error:  # of whatever kind: a thread's failure is the test's, which looks at `failures`
             self.failures.append(f"{getattr(work, '__name__', work)}: {error!r}")
 
 
