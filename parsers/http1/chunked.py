@@ -69,7 +69,7 @@ class ChunkedBody:
         piece = data[at:] if end < 0 else data[at : end + 1]
         line = self._line + piece
         if len(line) > self._limits.chunk_line_bytes:
-            raise ParseError("a chunk's size line is too long")
+            raise ParseError("a chunk's size line is too long", limit="chunk_line_bytes")
         if end < 0:
             self._check_unfinished(line)
             self._line = line
@@ -95,7 +95,7 @@ class ChunkedBody:
         digits, extensions = match.groups()
         self._extension_bytes += len(extensions)
         if self._extension_bytes > self._limits.chunk_extension_bytes:
-            raise ParseError("the chunks have too many extensions")
+            raise ParseError("the chunks have too many extensions", limit="chunk_extension_bytes")
         self._left = int(digits, 16)
         if self._left == 0:
             self._state = _State.TRAILERS
@@ -111,7 +111,7 @@ class ChunkedBody:
         end = 2 if section.startswith(b"\r\n") else section.find(b"\r\n\r\n") + 4
         if end < 4 and not section.startswith(b"\r\n"):
             if len(section) >= self._limits.trailer_bytes + 4:
-                raise ParseError("the trailers are too large")
+                raise ParseError("the trailers are too large", limit="trailer_bytes")
             if grammar.BARE_LF.search(section):
                 raise ParseError("a trailer does not end in CRLF")
             self._line = section

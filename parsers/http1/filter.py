@@ -16,21 +16,19 @@ from __future__ import annotations
 from collections import deque
 
 from parsers.errors import ParseError
+from parsers.filters import End
+from parsers.http.judging import Denial, Exchange
 from parsers.http1.chunked import ChunkedBody
 from parsers.http1.heads import HeadBuffer
-from parsers.http1.judging import Exchange, Http1Shared, Judge, Judged
+from parsers.http1.judging import Http1Judge, Http1Shared, JudgedHead
 from parsers.http1.refusal import error_response
 from parsers.http1.request import CHUNKED, check_unfinished_request, parse_request_untrusted
 from parsers.http1.response import UNTIL_CLOSE, ResponseHead, check_unfinished_response, parse_response_untrusted
-from parsers.http1.states import ClientState, End, Owed, ServerState
+from parsers.http1.states import ClientState, Owed, ServerState
 
 
 class Http1Filter:
-    """The filter of one connection. Set `judge` to another at any time: the next request meets it.
-
-    After each call look at `answer` (bytes for the client: take and clear them), `end` and `failure` (why it
-    ends, in words). Times are the caller's, in ns, and only handed through.
-    """
+    """The filter of one connection (`parsers.filters.Filter`). Set `judge` to another: the next request meets it."""
 
     __slots__ = (
         "_body_left",
@@ -40,6 +38,7 @@ class Http1Filter:
         "_head",
         "_informational",
         "_is_last",
+        "_is_silent",
         "_owed",
         "_passing",
         "_response_chunks",
@@ -53,13 +52,17 @@ class Http1Filter:
         "end",
         "failure",
         "judge",
+        "limit",
+        "notice",
     )
 
-    def __init__(self, judge: Judge, shared: Http1Shared, tag: object = None) -> None:
+    def __init__(self, judge: Http1Judge, shared: Http1Shared, tag: object = None) -> None:
         self.judge = judge
         self.answer = b""
+        self.notice = b""
         self.end: End | None = None
         self.failure = ""
+        self.limit = ""
         self._shared = shared
         self._tag = tag
         self._owed: deque[Owed] = deque()
@@ -67,6 +70,7 @@ class Http1Filter:
         self._head = HeadBuffer(check_unfinished_request, shared.limits)
         self._skipped = 0
         self._is_last = False
+        self._is_silent = False
         self._passing = True
         self._body_left = 0
         self._discard_left = 0
@@ -150,7 +154,7 @@ class Http1Filter:
             return at
         self._skipped = 0
         if len(self._owed) >= self._shared.limits.pipelined_requests:
-            raise ParseError("too many requests wait for their answer", 429)
+            raise ParseError("too many requests wait for their answer", 429, limit="pipelined_requests")
         judged = self.judge.memo.get(raw) or self._judge(raw)
         if judged.ruling.permit:
             self._forward(judged, out, now)
@@ -165,10 +169,10 @@ class Http1Filter:
         self._skipped += 1
         return at + 1
 
-    def _judge(self, raw: bytes) -> Judged:
+    def _judge(self, raw: bytes) -> JudgedHead:
         limits = self._shared.limits
         head = parse_request_untrusted(raw, limits)
-        judged = Judged(head, raw, self.judge.rule(head.facts))
+        judged = JudgedHead(head, raw, self.judge.rule(head.facts))
         if len(raw) <= limits.memo_head_bytes:
             memo = self.judge.memo
             if len(memo) >= limits.memo_entries:
@@ -176,26 +180,36 @@ class Http1Filter:
             memo[raw] = judged
         return judged
 
-    def _forward(self, judged: Judged, out: list[bytes], now: int) -> None:
+    def _forward(self, judged: JudgedHead, out: list[bytes], now: int) -> None:
         out.append(judged.forward)
         self._owed.append(Owed(judged, now))
         self._begin_body(judged, passing=True)
-        if judged.head.upgrade:
+        if judged.head.opens_tunnel:
             self._client = ClientState.UPGRADING
 
-    def _refuse(self, judged: Judged, now: int) -> None:
+    def _refuse(self, judged: JudgedHead, now: int) -> None:
         """Answer in the server's place. A body that may follow is read over, up to a bound."""
+        if judged.ruling.denial is not Denial.ANSWER:
+            self._refuse_without_words(judged, now)
+            return
         head = judged.head
         # With Expect the client may send the body or not (RFC 9110 §10.1.1): only the end of the connection is clear.
         closes = head.close or head.expects_continue or head.length > self._shared.limits.discarded_body_bytes
         self._shared.exchanges.append(Exchange(self._tag, judged, now, now, judged.ruling.status))
-        self._answer(Owed(judged, now, judged.refusal(close=closes), closes))
+        self._answer(Owed(judged, now, judged.refusal(close=closes), End.CLOSE if closes else None))
         if closes:
             self._client = ClientState.ENDED
         else:
             self._begin_body(judged, passing=False)
 
-    def _begin_body(self, judged: Judged, *, passing: bool) -> None:
+    def _refuse_without_words(self, judged: JudgedHead, now: int) -> None:
+        """The end by reset when its turn comes, or silence for ever: nothing more is read of this connection."""
+        self._shared.exchanges.append(Exchange(self._tag, judged, now, now, 0))
+        self._client = ClientState.ENDED
+        self._is_silent = judged.ruling.denial is Denial.DROP
+        self._answer(Owed(judged, now, end=None if self._is_silent else End.ABORT))
+
+    def _begin_body(self, judged: JudgedHead, *, passing: bool) -> None:
         self._is_last = judged.head.close
         self._passing = passing
         length = judged.head.length
@@ -215,7 +229,8 @@ class Http1Filter:
             return
         self._discard_left -= len(piece)
         if self._discard_left < 0:
-            self._answer(Owed(None, 0, b"", closes=True))
+            self.limit = "discarded_body_bytes"
+            self._answer(Owed(None, 0, end=End.CLOSE))
             self._client = ClientState.ENDED
 
     def _end_request(self) -> None:
@@ -227,14 +242,13 @@ class Http1Filter:
 
         In the middle of a body there is nothing to answer to: the server must see a broken request, not a whole one.
         """
-        self.failure = error.reason
+        self.failure, self.limit = error.reason, error.limit
         in_body = self._client in (ClientState.BODY, ClientState.CHUNKS) and self._passing
         self._client = ClientState.ENDED
         if in_body:
             self.end = End.ABORT
             return
-        answer = error_response(error.status)
-        self._answer(Owed(None, now, answer, closes=True))
+        self._answer(Owed(None, now, error_response(error.status), End.CLOSE))
 
     def _answer(self, owed: Owed) -> None:
         """Send an answer of ours, or queue it behind what earlier requests still owe."""
@@ -242,8 +256,7 @@ class Http1Filter:
             self._owed.append(owed)
             return
         self.answer += owed.answer
-        if owed.closes:
-            self.end = End.CLOSE
+        self.end = owed.end
 
     def client_eof(self) -> None:
         """The client will send no more. A request cut off must not reach the server as a whole one."""
@@ -326,18 +339,37 @@ class Http1Filter:
         head = self._response(raw)
         owed = self._owed[0]
         assert owed.judged is not None, "refusals are sent as soon as their turn comes"
-        if head.status == 101 and self._client is not ClientState.UPGRADING:
-            raise ParseError("the server switched protocols without being asked", 502)
+        if head.status == 101:
+            self._check_switch(head, owed.judged)
+        is_connected = owed.judged.head.connects and 200 <= head.status < 300
+        if is_connected and self._client is not ClientState.UPGRADING:
+            raise ParseError("the server opened a tunnel for a client that did not wait for it", 502)
         out.append(raw)
         if head.status < 200 and head.status != 101:
             self._informational += 1
             if self._informational > self._shared.limits.informational_responses:
-                raise ParseError("the server sent too many informational responses", 502)
+                raise ParseError(
+                    "the server sent too many informational responses", 502, limit="informational_responses"
+                )
             return at
         self._informational = 0
         self._shared.exchanges.append(Exchange(self._tag, owed.judged, owed.started, now, head.status))
-        self._begin_response(head, owed.judged, out)
+        if head.status == 101 or is_connected:
+            self._open_tunnel()
+        else:
+            self._begin_response(head, owed.judged, out)
         return at
+
+    def _open_tunnel(self) -> None:
+        self._owed.popleft()
+        self._client = ClientState.TUNNEL
+        self._server = ServerState.TUNNEL
+
+    def _check_switch(self, head: ResponseHead, judged: JudgedHead) -> None:
+        if self._client is not ClientState.UPGRADING or len(self._owed) != 1:
+            raise ParseError("the server switched protocols without being asked", 502)
+        if not judged.head.accept or judged.head.accept != head.accept:
+            raise ParseError("the server's proof that it understood the WebSocket handshake is wrong", 502)
 
     def _response(self, raw: bytes) -> ResponseHead:
         limits = self._shared.limits
@@ -351,12 +383,7 @@ class Http1Filter:
                 known[raw] = head
         return head
 
-    def _begin_response(self, head: ResponseHead, judged: Judged, out: list[bytes]) -> None:
-        if head.status == 101:
-            self._owed.popleft()
-            self._client = ClientState.TUNNEL
-            self._server = ServerState.TUNNEL
-            return
+    def _begin_response(self, head: ResponseHead, judged: JudgedHead, out: list[bytes]) -> None:
         if self._client is ClientState.UPGRADING and len(self._owed) == 1:
             self._end_request()  # the server stayed with HTTP: so does the client
         length = 0 if judged.is_head or head.is_bodiless else head.length
@@ -378,10 +405,10 @@ class Http1Filter:
         while self._owed and (self._owed[0].judged is None or not self._owed[0].judged.ruling.permit):
             owed = self._owed.popleft()
             out.append(owed.answer)
-            if owed.closes:
-                self.end = End.CLOSE
+            if owed.end is not None:
+                self.end = owed.end
                 return
-        if not self._owed and self._client is ClientState.ENDED:
+        if not self._owed and self._client is ClientState.ENDED and not self._is_silent:
             self.end = End.CLOSE
 
     def _fail_server(self, error: ParseError, out: list[bytes]) -> None:
@@ -389,7 +416,7 @@ class Http1Filter:
 
         Surplus bytes behind a complete answer end the connection; the client got all it asked for.
         """
-        self.failure = error.reason
+        self.failure, self.limit = error.reason, error.limit
         self._client = ClientState.ENDED
         if self._server is not ServerState.HEAD or self._informational:
             self.end = End.ABORT
@@ -412,7 +439,10 @@ class Http1Filter:
 
     def time_out(self) -> None:
         """The client takes too long over a request head: 408 behind what is owed, then the end."""
-        self._refuse_bytes(ParseError("the request head did not arrive in time", 408), 0)
+        self._refuse_bytes(ParseError("the request head did not arrive in time", 408, limit="header_timeout"), 0)
+
+    def drain(self, now: int) -> bool:
+        return self.is_idle
 
     def server_eof(self) -> None:
         """The server will send no more. An answer cut off must not look complete."""

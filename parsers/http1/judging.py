@@ -1,11 +1,11 @@
-"""What passes between the filter and whoever judges: rulings, judged heads, exchanges."""
+"""What HTTP/1 filters remember: judged heads, in the memo of their judge, and response heads."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from parsers.facts import HeaderEdit, HttpRequest
+from parsers.http.judging import Exchange, Judge, Judged, Ruling
 from parsers.http1.edits import edited_head
 from parsers.http1.refusal import refusal_response
 from parsers.http1.request import RequestHead
@@ -13,28 +13,14 @@ from parsers.http1.response import ResponseHead
 from parsers.limits import Http1Limits
 
 
-@dataclass(frozen=True, slots=True)
-class Ruling:
-    """What a judge says of a request. `note` is the judge's own, handed through to the exchange record.
+class JudgedHead(Judged):
+    """A request head with its ruling: what the memo holds."""
 
-    `edits` are made, in their order, in the headers of a request that is permitted.
-    """
-
-    permit: bool
-    note: object = None
-    status: int = 403
-    body: bytes = b"Access denied\r\n"
-    edits: tuple[HeaderEdit, ...] = ()
-
-
-class Judged:
-    """A request head with its ruling: what the memo holds and what exchange records refer to."""
-
-    __slots__ = ("forward", "head", "is_head", "is_plain", "ruling")
+    __slots__ = ("forward", "head", "is_head", "is_plain")
 
     def __init__(self, head: RequestHead, raw: bytes, ruling: Ruling) -> None:
+        super().__init__(head.facts, head.version, ruling)
         self.head = head
-        self.ruling = ruling
         forward = raw if head.forward is None else head.forward
         self.forward = edited_head(forward, ruling.edits) if ruling.edits else forward
         self.is_head = head.facts.method == b"HEAD"
@@ -42,35 +28,21 @@ class Judged:
             ruling.permit
             and self.forward is raw
             and head.length == 0
-            and not (head.close or head.expects_continue or head.upgrade)
+            and not (head.close or head.expects_continue or head.opens_tunnel)
         )
         """Goes on as it came, has no body, and another request may follow."""
 
     def refusal(self, *, close: bool) -> bytes:
         """The answer to this request if its ruling is no."""
-        return refusal_response(self.ruling.status, self.ruling.body, is_head=self.is_head, close=close)
+        ruling = self.ruling
+        return refusal_response(ruling.status, ruling.body, is_head=self.is_head, close=close, told=ruling.told)
 
 
-class Judge(Protocol):
-    """Decides on requests. `memo` (head → judged) belongs to one state of the policy; the filter bounds it."""
+class Http1Judge(Judge, Protocol):
+    """`memo` (head → judged) belongs to one state of the policy; the filter bounds it."""
 
     @property
-    def memo(self) -> dict[bytes, Judged]: ...
-
-    def rule(self, request: HttpRequest) -> Ruling: ...
-
-
-class Exchange:
-    """One judged request and the status of its answer (0: none came). Times are the caller's, in ns."""
-
-    __slots__ = ("answered", "judged", "started", "status", "tag")
-
-    def __init__(self, tag: object, judged: Judged, started: int, answered: int, status: int) -> None:
-        self.tag = tag
-        self.judged = judged
-        self.started = started
-        self.answered = answered
-        self.status = status
+    def memo(self) -> dict[bytes, JudgedHead]: ...
 
 
 @dataclass(slots=True)

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from parsers.errors import ParseError
 from parsers.facts import HttpRequest
+from parsers.http.target import check_authority, split_target
+from parsers.http.websocket import KEY, accept_of
 from parsers.http1 import grammar
-from parsers.http1.target import check_authority, split_target
 from parsers.limits import Http1Limits
 
 CHUNKED = -1
@@ -25,12 +26,15 @@ _OVERRIDES = frozenset(
 """Headers that make some servers act on another method or path than the judged one: never forwarded."""
 
 
+_HANDSHAKE = frozenset((b"sec-websocket-key", b"sec-websocket-version"))
+
+
 class RequestHead(NamedTuple):
     """A parsed request head.
 
     `length` is the body's length in bytes, or CHUNKED. `forward` is what the server gets instead of the bytes as
     they came, or None for those. `close`: no request may follow. `expects_continue`: the body waits for a 100.
-    `upgrade`: asks for a WebSocket.
+    `accept`: asks for a WebSocket, and this is what the server proves its consent with. `connects`: CONNECT.
     """
 
     facts: HttpRequest
@@ -38,8 +42,13 @@ class RequestHead(NamedTuple):
     length: int
     close: bool
     expects_continue: bool
-    upgrade: bool
+    accept: bytes
+    connects: bool
     forward: bytes | None
+
+    @property
+    def opens_tunnel(self) -> bool:
+        return self.connects or bool(self.accept)
 
 
 def parse_request_untrusted(head: bytes, limits: Http1Limits) -> RequestHead:
@@ -49,29 +58,31 @@ def parse_request_untrusted(head: bytes, limits: Http1Limits) -> RequestHead:
         raise _why_malformed(head, limits)
     method, target, minor, block = match.groups()
     if len(method) + len(target) + len(b"  HTTP/1.1") > limits.request_line_bytes:
-        raise ParseError("the request line is too long", 414)
+        raise ParseError("the request line is too long", 414, limit="request_line_bytes")
     fields = grammar.fields_of(block)
     if len(fields) > limits.header_count:
-        raise ParseError("the request has too many headers", 431)
+        raise ParseError("the request has too many headers", 431, limit="header_count")
     framing = _Framing(fields, minor == b"1")
-    if method == b"CONNECT":
-        # A tunnel carries what no rule can see; judging CONNECT by its authority is a feature of its own.
-        raise ParseError("CONNECT is not supported on a port with HTTP rules", 501)
     path, authority = split_target(method, target)
     host = framing.host if authority is None else authority
+    connects = method == b"CONNECT"
+    if connects and framing.length:
+        raise ParseError("a CONNECT request has a body")
     forward = None
     judged_fields = tuple(fields)
     if framing.dropped:
         judged_fields = tuple(field for field in fields if field[0] not in framing.dropped)
-    if path != target or framing.dropped or (authority is not None and authority != framing.host):
-        forward = _rebuilt(method, path, host, minor, block, framing.dropped)
+    onward = host if connects else path
+    if onward != target or framing.dropped or (authority is not None and authority != framing.host):
+        forward = _rebuilt(method, onward, host, minor, block, framing.dropped)
     return RequestHead(
         facts=HttpRequest(method, path, host, judged_fields),
         version="HTTP/1.1" if minor == b"1" else "HTTP/1.0",
         length=framing.length,
         close=framing.close,
         expects_continue=framing.expects_continue,
-        upgrade=framing.upgrade,
+        accept=framing.accept,
+        connects=connects,
         forward=forward,
     )
 
@@ -79,18 +90,19 @@ def parse_request_untrusted(head: bytes, limits: Http1Limits) -> RequestHead:
 class _Framing:
     """What the headers say of body, host and connection; every doubt is a ParseError (RFC 9112 §6)."""
 
-    __slots__ = ("close", "dropped", "expects_continue", "host", "length", "upgrade")
+    __slots__ = ("accept", "close", "dropped", "expects_continue", "host", "length")
 
     def __init__(self, fields: list[tuple[bytes, bytes]], is_http11: bool) -> None:
         self.length = 0
         self.host = b""
         self.close = not is_http11
         self.expects_continue = False
-        self.upgrade = False
+        self.accept = b""
         self.dropped: frozenset[bytes] = frozenset()
         seen: set[bytes] = set()
         connection: list[bytes] = []
         upgrades: list[bytes] = []
+        handshake: dict[bytes, list[bytes]] = {}
         for name, value in fields:
             if name in _FRAMING:
                 if name in seen:
@@ -103,6 +115,8 @@ class _Framing:
                 self._expect(value)
             elif name == b"upgrade":
                 upgrades.append(value.lower())
+            elif name in _HANDSHAKE:
+                handshake.setdefault(name, []).append(value)
             elif name in _OVERRIDES:
                 self.dropped |= {name}
             elif b"_" in name:
@@ -112,7 +126,7 @@ class _Framing:
         if is_http11 and b"host" not in seen:
             raise ParseError("the request names no host")
         self._connection(connection)
-        self._upgrade(upgrades, connection, is_http11)
+        self._upgrade(upgrades, handshake, connection, is_http11)
 
     def _underscored(self, name: bytes) -> None:
         """Servers that make variables of headers take `_` for `-`."""
@@ -149,15 +163,20 @@ class _Framing:
         elif b"keep-alive" in options:
             self.close = False
 
-    def _upgrade(self, upgrades: list[bytes], options: list[bytes], is_http11: bool) -> None:
-        """Only one plain WebSocket upgrade goes on.
+    def _upgrade(
+        self, upgrades: list[bytes], handshake: dict[bytes, list[bytes]], options: list[bytes], is_http11: bool
+    ) -> None:
+        """Only one plain WebSocket upgrade goes on, with all that RFC 6455 §4.1 asks for.
 
         RFC 9110 §7.8: a server may ignore Upgrade. Dropping any other keeps HTTP/1.1, which is what was judged.
         """
         offers_http2 = b"http2-settings" in options
         plain = is_http11 and b"upgrade" in options and self.length == 0 and not offers_http2
-        self.upgrade = upgrades == [b"websocket"] and plain
-        if (upgrades or offers_http2) and not self.upgrade:
+        keys = handshake.get(b"sec-websocket-key", [])
+        proven = len(keys) == 1 and KEY.fullmatch(keys[0]) and handshake.get(b"sec-websocket-version") == [b"13"]
+        if upgrades == [b"websocket"] and plain and proven:
+            self.accept = accept_of(keys[0])
+        elif upgrades or offers_http2:
             self.dropped |= {b"upgrade", b"http2-settings", b"connection"}
 
 
@@ -182,7 +201,7 @@ def _why_malformed(head: bytes, limits: Http1Limits) -> ParseError:
     if grammar.OTHER_VERSION.match(head):
         return ParseError("the HTTP version is not 1.0 or 1.1", 505)
     if len(head.partition(b"\r\n")[0]) > limits.request_line_bytes:
-        return ParseError("the request line is too long", 414)
+        return ParseError("the request line is too long", 414, limit="request_line_bytes")
     return ParseError("the request head is malformed")
 
 
@@ -192,11 +211,11 @@ def check_unfinished_request(head: bytearray, new: int, limits: Http1Limits) -> 
     Bytes before index `new` have been looked at before.
     """
     if len(head) > limits.head_bytes:
-        raise ParseError("the request head is too large", 431)
+        raise ParseError("the request head is too large", 431, limit="head_bytes")
     line_end = head.find(b"\r\n")
     if line_end < 0:
         if len(head) - head.endswith(b"\r") > limits.request_line_bytes:
-            raise ParseError("the request line is too long", 414)
+            raise ParseError("the request line is too long", 414, limit="request_line_bytes")
         if grammar.REQUEST_LINE_START.fullmatch(head) is None:
             raise ParseError("these bytes are not the start of an HTTP/1 request")
     if grammar.BARE_LF.search(head, max(0, new - 1)):

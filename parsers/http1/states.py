@@ -1,17 +1,11 @@
-"""The states of a connection's two sides, its ends, and the answers that are due."""
+"""The states of a connection's two sides, and the answers that are due."""
 
 from __future__ import annotations
 
 from enum import Enum
 
-from parsers.http1.judging import Judged
-
-
-class End(Enum):
-    """How a connection ends. CLOSE: after what was written. ABORT: by reset, because a message is cut off."""
-
-    CLOSE = "close"
-    ABORT = "abort"
+from parsers.filters import End
+from parsers.http1.judging import JudgedHead
 
 
 class ClientState(Enum):
@@ -32,12 +26,12 @@ class ServerState(Enum):
 
 
 class Owed:
-    """An answer that is due: the server's to `judged`, or our `answer`; after one that closes nothing follows."""
+    """An answer that is due: the server's to `judged`, or our `answer`, behind which the connection may end."""
 
-    __slots__ = ("answer", "closes", "judged", "started")
+    __slots__ = ("answer", "end", "judged", "started")
 
-    def __init__(self, judged: Judged | None, started: int, answer: bytes = b"", closes: bool = False) -> None:
+    def __init__(self, judged: JudgedHead | None, started: int, answer: bytes = b"", end: End | None = None) -> None:
         self.judged = judged
         self.started = started
         self.answer = answer
-        self.closes = closes
+        self.end = end

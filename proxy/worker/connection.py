@@ -18,8 +18,8 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, cast
 
 from config.policy.resolved import Direction
+from parsers.filters import End
 from parsers.http1.filter import Http1Filter
-from parsers.http1.states import End
 from proxy.datapath import ConnectionFacts
 from proxy.flows import wire
 from proxy.flows.model import Verdict

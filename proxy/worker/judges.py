@@ -13,7 +13,8 @@ from config.policy.http import HttpMatcher
 from config.policy.requests import http_matcher
 from config.policy.resolved import Direction, L7Kind, Protocol, Snapshot
 from parsers.facts import HeaderEdit, HttpRequest, edited_request
-from parsers.http1.judging import Judged, Ruling
+from parsers.http.judging import Ruling
+from parsers.http1.judging import JudgedHead
 from proxy.datapath import ConnectionFacts
 from proxy.flows.model import Verdict
 
@@ -61,7 +62,7 @@ class HttpJudge:
     """Judges the requests of all connections that have the same sides. Bound to one snapshot."""
 
     def __init__(self, sides: tuple[_Side, ...], snapshot: Snapshot, denial: bytes) -> None:
-        self.memo: dict[bytes, Judged] = {}
+        self.memo: dict[bytes, JudgedHead] = {}
         self._sides = sides
         self._snapshot = snapshot
         self._denial = denial

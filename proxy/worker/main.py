@@ -50,7 +50,7 @@ class Worker:
     def __init__(self, options: WorkerOptions, connection_map: int, listeners: list[socket.socket]) -> None:
         self.limits = options.limits
         self.shared = Http1Shared(options.limits.http1())
-        self.reports = Reports(options.index, self.shared, time.time_ns() - time.monotonic_ns())
+        self.reports = Reports(options.index, self.shared.exchanges, time.time_ns() - time.monotonic_ns())
         self.connections: set[Downstream] = set()
         self.lingering: set[Upstream] = set()
         self.supervisor = Supervisor()

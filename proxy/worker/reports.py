@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Protocol
 
-from parsers.http1.judging import Exchange, Http1Shared
+from parsers.http.judging import Exchange
 from proxy.flows import wire
 from proxy.flows.model import Verdict
 from proxy.worker.judges import Note
@@ -33,10 +33,10 @@ class Reporting(Protocol):
 class Reports:
     """One worker's outbox. Times are wall-clock ns: monotonic + `clock_offset_ns`."""
 
-    def __init__(self, worker: int, shared: Http1Shared, clock_offset_ns: int) -> None:
+    def __init__(self, worker: int, exchanges: list[Exchange], clock_offset_ns: int) -> None:
         self.counters: Counter[str] = Counter()
         self._worker = worker
-        self._shared = shared
+        self._exchanges = exchanges
         self._offset = clock_offset_ns
         self._failures: list[wire.Failure] = []
         self._connections: list[wire.Connection] = []
@@ -88,7 +88,7 @@ class Reports:
         return batch
 
     def _take_exchanges(self) -> list[wire.Exchange]:
-        done = self._shared.exchanges
+        done = self._exchanges
         if not done:
             return []
         refused: list[Exchange] = []
@@ -106,7 +106,7 @@ class Reports:
     def _record(self, exchange: Exchange) -> wire.Exchange:
         connection: Reporting = exchange.tag  # type: ignore[assignment]  # the worker tags its filters with connections
         self._tell(connection)
-        facts = exchange.judged.head.facts
+        facts = exchange.judged.facts
         note = exchange.judged.ruling.note
         assert isinstance(note, Note)
         return wire.Exchange(
@@ -117,7 +117,7 @@ class Reports:
             facts.method,
             facts.path,
             facts.host,
-            exchange.judged.head.version,
+            exchange.judged.version,
             exchange.status,
             exchange.answered - exchange.started,
             note.rule,

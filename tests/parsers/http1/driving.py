@@ -6,17 +6,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from parsers.facts import HttpRequest
+from parsers.filters import End
+from parsers.http.judging import Exchange, Ruling
 from parsers.http1.filter import Http1Filter
-from parsers.http1.judging import Exchange, Http1Shared, Judged, Ruling
-from parsers.http1.states import End
+from parsers.http1.judging import Http1Shared, JudgedHead
 
 Permit = Callable[[HttpRequest], bool]
 
 
-class _Forgetful(dict[bytes, Judged]):
+class _Forgetful(dict[bytes, JudgedHead]):
     """A memo that keeps nothing."""
 
-    def __setitem__(self, head: bytes, judged: Judged) -> None:
+    def __setitem__(self, head: bytes, judged: JudgedHead) -> None:
         pass
 
 
@@ -24,7 +25,7 @@ class RecordingJudge:
     """Permits what `permit` says and records what it was asked: every request, or with a memo the new ones only."""
 
     def __init__(self, permit: Permit, *, memo: bool) -> None:
-        self.memo: dict[bytes, Judged] = {} if memo else _Forgetful()
+        self.memo: dict[bytes, JudgedHead] = {} if memo else _Forgetful()
         self.requests: list[HttpRequest] = []
         self._permit = permit
 
@@ -52,7 +53,7 @@ class Outcome:
     @property
     def statuses(self) -> list[tuple[bytes, int]]:
         """(path, status) of each exchange, in the order of the answers to permitted and refused requests."""
-        return [(exchange.judged.head.facts.path, exchange.status) for exchange in self.exchanges]
+        return [(exchange.judged.facts.path, exchange.status) for exchange in self.exchanges]
 
 
 class Connection:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import pytest
 
 from parsers.facts import HttpRequest
-from parsers.http1.states import End
+from parsers.filters import End
 from tests.parsers.http1.driving import Connection, bytewise, client_only
 
 GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
 DENIED = b"GET /admin HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
-SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n"
-WEBSOCKET = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+PROOF = b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %b\r\n" + PROOF + b"\r\n"
+HANDSHAKE = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"  # RFC 6455 §1.3
+WEBSOCKET = b"Connection: Upgrade\r\nUpgrade: websocket\r\n" + HANDSHAKE
 
 
 def permits(request: HttpRequest) -> bool:
@@ -78,6 +80,83 @@ def test_a_websocket_is_a_tunnel() -> None:
     assert outcome.to_server == upgrade(WEBSOCKET) + b"\x81\x02hi"
     assert outcome.to_client == SWITCHING % b"websocket" + b"hello"
     assert outcome.end is None
+
+
+@pytest.mark.parametrize(
+    "proof", [b"", b"Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n", PROOF * 2], ids=["none", "wrong", "two"]
+)
+def test_a_server_that_does_not_prove_its_consent_opens_no_tunnel(proof: bytes) -> None:
+    connection = Connection(permits)
+    connection.client(upgrade(WEBSOCKET))
+    connection.server(SWITCHING.replace(PROOF, proof) % b"websocket")
+    connection.client(b"late")
+    outcome = connection.done()
+    assert outcome.end is not None
+    assert outcome.to_server == upgrade(WEBSOCKET)
+    assert b" 101 " not in outcome.to_client
+
+
+@pytest.mark.parametrize(
+    "handshake",
+    [b"", HANDSHAKE.replace(b"13", b"8"), HANDSHAKE.replace(b"==", b"="), HANDSHAKE * 2],
+    ids=["none", "version", "key", "twice"],
+)
+def test_an_upgrade_without_a_proper_handshake_stays_http(handshake: bytes) -> None:
+    outcome = client_only([upgrade(WEBSOCKET.replace(HANDSHAKE, handshake))])
+    assert outcome.requests
+    assert b"Upgrade" not in outcome.to_server
+
+
+CONNECT = b"CONNECT db.test:443 HTTP/1.1\r\nHost: db.test:443\r\n\r\n"
+ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+@pytest.mark.parametrize("pieces", [[CONNECT], bytewise(CONNECT)])
+def test_connect_is_judged_by_its_authority_and_then_a_tunnel(pieces: list[bytes]) -> None:
+    connection = Connection(permits)
+    for piece in pieces:
+        connection.client(piece)
+    connection.server(ESTABLISHED + b"\x00\x01")
+    connection.client(b"\x16\x03")
+    outcome = connection.done()
+    assert [(r.method, r.path, r.host) for r in outcome.requests] == [(b"CONNECT", b"", b"db.test:443")]
+    assert outcome.to_server == CONNECT + b"\x16\x03"
+    assert outcome.to_client == ESTABLISHED + b"\x00\x01"
+    assert outcome.end is None
+
+
+def test_the_authority_that_was_judged_is_the_one_that_goes_on() -> None:
+    outcome = client_only([CONNECT.replace(b"Host: db.test", b"Host: other.test")])
+    assert outcome.requests[0].host == b"db.test:443"
+    assert outcome.to_server == CONNECT
+
+
+@pytest.mark.parametrize("early", [b"x", GET])
+def test_no_tunnel_for_bytes_before_the_server_agreed(early: bytes) -> None:
+    connection = Connection(permits)
+    connection.client(CONNECT + early)
+    connection.server(ESTABLISHED)
+    outcome = connection.done()
+    assert outcome.end is not None
+    assert outcome.to_server == CONNECT
+
+
+def test_a_server_that_refuses_to_connect_stays_with_http() -> None:
+    connection = Connection(permits)
+    connection.client(CONNECT)
+    connection.server(NOT_FOUND)
+    connection.client(DENIED + GET)
+    outcome = connection.done()
+    assert outcome.to_server == CONNECT + GET
+
+
+@pytest.mark.parametrize("target", [b"db.test", b"/", b"db.test:0", b"db.test:70000", b"http://db.test:443/", b"a@b:1"])
+def test_connect_needs_host_and_port(target: bytes) -> None:
+    assert not client_only([CONNECT.replace(b"CONNECT db.test:443", b"CONNECT " + target)]).to_server
+
+
+def test_connect_with_a_body_is_refused() -> None:
+    assert not client_only([CONNECT.replace(b"\r\n\r\n", b"\r\nContent-Length: 1\r\n\r\nx")]).to_server
 
 
 @pytest.mark.parametrize("rounds", [1, 2])

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 from parsers.facts import HttpRequest
-from parsers.http1.states import End
+from parsers.filters import End
 from tests.parsers.http1 import streams
 from tests.parsers.http1.driving import Connection, Outcome, bytewise, client_only
 from tests.parsers.http1.oracles import Framed, Reading, read_with_h11, read_with_llhttp

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parsers.facts import FIXED_HEADERS, EditKind, HeaderEdit, HttpRequest, edited_fields, edited_request
+from parsers.http.judging import Ruling
 from parsers.http1.edits import edited_head
 from parsers.http1.filter import Http1Filter
-from parsers.http1.judging import Http1Shared, Judged, Ruling
+from parsers.http1.judging import Http1Shared, JudgedHead
 from parsers.http1.request import parse_request_untrusted
 from parsers.limits import Http1Limits
 
@@ -58,7 +59,7 @@ def test_what_frames_or_routes_is_out_of_reach(name: bytes) -> None:
 
 class EditingJudge:
     def __init__(self, *edits: HeaderEdit) -> None:
-        self.memo: dict[bytes, Judged] = {}
+        self.memo: dict[bytes, JudgedHead] = {}
         self.asked = 0
         self._edits = edits
 
@@ -112,7 +113,7 @@ def test_the_edited_head_says_what_the_edited_facts_say(
     lines = b"".join(b"%b: %b\r\n" % field for field in fields)
     raw = b"POST " + target + b" HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n" + lines + b"\r\n"
     head = parse_request_untrusted(raw, Http1Limits())
-    judged = Judged(head, raw, Ruling(True, edits=edits))
+    judged = JudgedHead(head, raw, Ruling(True, edits=edits))
     again = parse_request_untrusted(judged.forward, Http1Limits())
     assert again.facts == edited_request(head.facts, edits)
     assert (again.length, again.close, again.forward) == (3, False, None)

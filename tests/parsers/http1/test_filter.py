@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parsers.facts import HttpRequest
+from parsers.filters import End
+from parsers.http.judging import Denial, Ruling
 from parsers.http1.filter import Http1Filter
-from parsers.http1.judging import Http1Shared, Judged, Ruling
-from parsers.http1.states import End
+from parsers.http1.judging import Http1Shared, JudgedHead
 from parsers.limits import Http1Limits
 
 DENIED = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 15\r\ncontent-type: text/plain\r\n\r\nAccess denied\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+KEY, VERSION = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", b"Sec-WebSocket-Version: 13"  # RFC 6455 §1.3
+WEBSOCKET = (b"Connection: Upgrade", b"Upgrade: websocket", KEY, VERSION)
+ACCEPT = b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
 
 
 def get(path: bytes = b"/a", *headers: bytes, method: bytes = b"GET") -> bytes:
@@ -26,12 +31,13 @@ def get(path: bytes = b"/a", *headers: bytes, method: bytes = b"GET") -> bytes:
 class PathJudge:
     """Refuses paths that begin with /deny."""
 
-    memo: dict[bytes, Judged] = field(default_factory=dict)
+    memo: dict[bytes, JudgedHead] = field(default_factory=dict)
     seen: list[bytes] = field(default_factory=list)
+    told: bytes = b""
 
     def rule(self, request: HttpRequest) -> Ruling:
         self.seen.append(request.path)
-        return Ruling(not request.path.startswith(b"/deny"))
+        return Ruling(not request.path.startswith(b"/deny"), told=self.told)
 
 
 class Wire:
@@ -65,6 +71,17 @@ class Wire:
     @property
     def statuses(self) -> list[int]:
         return [exchange.status for exchange in self.shared.exchanges]
+
+
+class Wordless(PathJudge):
+    """Refuses without an answer."""
+
+    def __init__(self, denial: Denial) -> None:
+        super().__init__()
+        self._denial = denial
+
+    def rule(self, request: HttpRequest) -> Ruling:
+        return replace(super().rule(request), denial=self._denial)
 
 
 STEPS = pytest.mark.parametrize("step", [1, 2, 7, 1 << 20])
@@ -101,6 +118,35 @@ def test_refusal_of_a_pipelined_request_waits_for_its_turn(step: int) -> None:
     assert wire.to_client == b""
     wire.server(OK + OK.replace(b"ok", b"no"), step)
     assert wire.to_client == OK + DENIED + OK.replace(b"ok", b"no")
+
+
+@STEPS
+def test_a_refusal_by_reset_waits_for_its_turn(step: int) -> None:
+    wire = Wire()
+    wire.filter.judge = Wordless(Denial.RESET)
+    wire.client(get(b"/1") + get(b"/deny") + get(b"/3"), step)
+    assert (wire.to_server, wire.filter.end) == (get(b"/1"), None)
+    wire.server(OK, step)
+    assert (wire.to_client, wire.filter.end, wire.statuses) == (OK, End.ABORT, [0, 200])
+    at_once = Wire()
+    at_once.filter.judge = Wordless(Denial.RESET)
+    assert at_once.client(get(b"/deny"), step).filter.end is End.ABORT
+
+
+@STEPS
+def test_a_refusal_by_silence_says_nothing_more(step: int) -> None:
+    wire = Wire()
+    wire.filter.judge = Wordless(Denial.DROP)
+    wire.client(get(b"/1") + get(b"/deny") + get(b"/3"), step).server(OK, step)
+    assert (wire.to_server, wire.to_client, wire.filter.end) == (get(b"/1"), OK, None)
+    wire.filter.client_eof()
+    assert wire.filter.end is End.CLOSE
+
+
+def test_a_refusal_may_say_why() -> None:
+    wire = Wire()
+    wire.filter.judge = PathJudge(told=b"no rule permits it")
+    assert b"\r\nx-denied-by: no rule permits it\r\n" in wire.client(get(b"/deny")).to_client
 
 
 @STEPS
@@ -243,8 +289,8 @@ def test_expectation_of_a_refused_request() -> None:
 
 @STEPS
 def test_websocket_becomes_a_tunnel(step: int) -> None:
-    upgrade = get(b"/ws", b"Connection: Upgrade", b"Upgrade: websocket")
-    agreed = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+    upgrade = get(b"/ws", *WEBSOCKET)
+    agreed = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" + ACCEPT + b"\r\n"
     wire = Wire().client(upgrade, step).server(agreed + b"\x81\x02hi", step).client(b"\x81\x80\x00", step)
     assert wire.to_client == agreed + b"\x81\x02hi"
     assert wire.to_server == upgrade + b"\x81\x80\x00"
@@ -253,7 +299,7 @@ def test_websocket_becomes_a_tunnel(step: int) -> None:
 
 
 def test_bytes_before_the_upgrade_are_refused() -> None:
-    upgrade = get(b"/ws", b"Connection: Upgrade", b"Upgrade: websocket")
+    upgrade = get(b"/ws", *WEBSOCKET)
     wire = Wire().client(upgrade + b"GET /admin HTTP/1.1\r\n")
     assert wire.to_server == upgrade
     assert wire.filter.failure
@@ -337,7 +383,7 @@ def test_another_judge_is_met_by_the_next_request() -> None:
 
     @dataclass
     class NoJudge:
-        memo: dict[bytes, Judged] = field(default_factory=dict)
+        memo: dict[bytes, JudgedHead] = field(default_factory=dict)
 
         def rule(self, request: HttpRequest) -> Ruling:
             return Ruling(False)

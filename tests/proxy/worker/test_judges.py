@@ -21,7 +21,7 @@ from config.policy.resolved import (
     Snapshot,
 )
 from parsers.facts import EditKind, HeaderEdit, HttpRequest
-from parsers.http1.judging import Ruling
+from parsers.http.judging import Ruling
 from proxy.datapath import ConnectionFacts, Redirected
 from proxy.flows.model import Verdict
 from proxy.worker.judges import MAX_TOLD_HEADERS, ConnectionRefused, HttpJudge, JudgeTable, Note

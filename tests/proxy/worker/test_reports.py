@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from config.policy.resolved import Direction
-from parsers.http1.judging import Exchange, Http1Shared, Judged, Ruling
+from parsers.http.judging import Exchange, Ruling
+from parsers.http1.judging import Http1Shared, JudgedHead
 from parsers.http1.request import parse_request_untrusted
 from proxy.flows import wire
 from proxy.flows.model import Verdict
@@ -22,17 +23,17 @@ class Connection:
         return wire.Connection(self.id, "192.0.2.1", 40000, "192.0.2.2", 80, 1, 2, 256, 257)
 
 
-def judged(permit: bool) -> Judged:
+def judged(permit: bool) -> JudgedHead:
     raw = b"GET /x HTTP/1.1\r\nHost: a.test\r\n\r\n"
     shared = Http1Shared()
     verdict = Verdict.FORWARDED if permit else Verdict.DROPPED
     note = Note(verdict, Direction.INGRESS, 7, 3, "" if permit else "because")
-    return Judged(parse_request_untrusted(raw, shared.limits), raw, Ruling(permit, note))
+    return JudgedHead(parse_request_untrusted(raw, shared.limits), raw, Ruling(permit, note))
 
 
 def reports() -> tuple[Reports, Http1Shared]:
     shared = Http1Shared()
-    return Reports(4, shared, 1000), shared
+    return Reports(4, shared.exchanges, 1000), shared
 
 
 def test_exchanges_and_the_connection_they_belong_to() -> None:

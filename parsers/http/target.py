@@ -76,7 +76,15 @@ def _without_dot_segments(path: bytes) -> bytes:
 
 
 def split_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
-    """(canonical path, authority of an absolute-form target or None), RFC 9112 §3.2."""
+    """(canonical path, authority of an absolute-form target or None), RFC 9112 §3.2.
+
+    A CONNECT request has an authority with a port, and no path at all.
+    """
+    if method == b"CONNECT":
+        match = AUTHORITY.fullmatch(target)
+        if match is None or match[1] is None or int(match[1]) > 65535:
+            raise ParseError("the target of CONNECT is not host:port")
+        return b"", target
     if target.startswith(b"/"):
         return canonical_path(target), None
     if target == b"*":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from parsers.errors import ParseError
-from parsers.http1.target import canonical_path, check_authority, split_target
+from parsers.http.target import canonical_path, check_authority, split_target
 
 CANONICAL = [
     (b"/", b"/"),

@@ -1,0 +1,80 @@
+"""What all filters have in common: one connection, two inputs, and how it ends."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Protocol
+
+
+class End(Enum):
+    """How a connection ends. CLOSE: after what was written. ABORT: by reset, because a message is cut off."""
+
+    CLOSE = "close"
+    ABORT = "abort"
+
+
+class Filter(Protocol):
+    """The filter of one connection.
+
+    After each call look at `answer` (bytes for the client: take and clear them), `notice` (bytes of ours for the
+    server, behind what the call returned: take and clear them), `end`, `failure` (why it ends, in words) and `limit`
+    (the bound that was reached, by its name in `parsers.limits`). Times are the caller's, in ns.
+    """
+
+    answer: bytes
+    notice: bytes
+    end: End | None
+    failure: str
+    limit: str
+
+    @property
+    def is_idle(self) -> bool:
+        """Between messages: nothing begun, nothing owed."""
+        ...
+
+    @property
+    def is_tunnel(self) -> bool:
+        """Bytes pass unread, for as long as both ends like."""
+        ...
+
+    @property
+    def unfinished_head(self) -> int:
+        """A number that names what has begun and must be complete soon; 0 if there is nothing."""
+        ...
+
+    @property
+    def awaits_server_close(self) -> bool:
+        """The server closes by itself behind its last answer."""
+        ...
+
+    def client_data(self, data: bytes, now: int) -> bytes:
+        """Bytes from the client → bytes for the server."""
+        ...
+
+    def server_data(self, data: bytes, now: int) -> bytes:
+        """Bytes from the server → bytes for the client."""
+        ...
+
+    def client_eof(self) -> None:
+        """The client will send no more."""
+        ...
+
+    def server_eof(self) -> None:
+        """The server will send no more."""
+        ...
+
+    def server_unreachable(self, reason: str, now: int) -> None:
+        """There is no connection to the server."""
+        ...
+
+    def time_out(self) -> None:
+        """What `unfinished_head` names took too long."""
+        ...
+
+    def drain(self, now: int) -> bool:
+        """The proxy wants to end: take on nothing new. True when nothing is under way any more."""
+        ...
+
+    def finish(self, now: int) -> None:
+        """The connection is over: record what went unanswered."""
+        ...
