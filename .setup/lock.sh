@@ -13,3 +13,4 @@ compile() { # output, options
 }
 compile .setup/requirements.lock --extra dev
 compile .setup/bench.lock --extra bench -c .setup/requirements.lock
+compile .setup/fuzz.lock --extra fuzz -c .setup/requirements.lock

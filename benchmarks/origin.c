@@ -4,7 +4,8 @@
  *
  *     origin ADDRESS PORT
  *
- * /api/large is answered with 1 MiB, everything else with six bytes. The Date header changes every second, as it does
+ * /api/large is answered with 1 MiB, everything else with six bytes. With `Connection: close`, written like this or in
+ * small letters, the six bytes are the last ones of the connection. The Date header changes every second, as it does
  * for real servers: heads of answers that never change would flatter a proxy that remembers them.
  */
 #define _GNU_SOURCE
@@ -37,7 +38,7 @@ struct answer {
 };
 
 static struct connection connections[MAX_CONNECTIONS];
-static struct answer small_answer, large_answer;
+static struct answer small_answer, last_answer, large_answer;
 static int epoll;
 
 static void stop(const char *what)
@@ -46,12 +47,12 @@ static void stop(const char *what)
     exit(1);
 }
 
-static void build(struct answer *a, const char *date, size_t body)
+static void build(struct answer *a, const char *date, const char *more, size_t body)
 {
     a->body = body;
     a->length = snprintf(a->bytes, HEAD_ROOM,
                          "HTTP/1.1 200 OK\r\nServer: origin\r\nDate: %s\r\nContent-Type: text/plain\r\n"
-                         "Content-Length: %zu\r\n\r\n", date, body);
+                         "Content-Length: %zu\r\n%s\r\n", date, body, more);
     memset(a->bytes + a->length, 'x', body);
     a->length += body;
 }
@@ -67,8 +68,9 @@ static void each_second(void)
     /* An answer on its way goes on from the same offset: a date has a fixed width, so the length stays. */
     last = now;
     strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", gmtime(&now));
-    build(&small_answer, date, 6);
-    build(&large_answer, date, LARGE_BODY);
+    build(&small_answer, date, "", 6);
+    build(&last_answer, date, "Connection: close\r\n", 6);
+    build(&large_answer, date, "", LARGE_BODY);
 }
 
 static void watch(int fd, int operation, unsigned events)
@@ -102,12 +104,19 @@ static void send_rest(int fd, const struct answer *a, size_t left)
 /* Answer every whole head that is held, in order, one answer at a time. */
 static void serve(int fd)
 {
-    static const char large[] = "GET /api/large ";
+    static const char large[] = "GET /api/large ", last[] = "onnection: close\r\n";
     struct connection *c = &connections[fd];
     char *start = c->head, *end;
 
     while (!c->left && (end = memmem(start, c->held, "\r\n\r\n", 4))) {
-        const struct answer *a = memcmp(start, large, sizeof(large) - 1) ? &small_answer : &large_answer;
+        const struct answer *a;
+
+        if (memmem(start, end + 2 - start, last, sizeof(last) - 1)) {
+            send_rest(fd, &last_answer, last_answer.length);
+            drop(fd);
+            return;
+        }
+        a = memcmp(start, large, sizeof(large) - 1) ? &small_answer : &large_answer;
         send_rest(fd, a, a->length);
         c->held -= end + 4 - start;
         start = end + 4;

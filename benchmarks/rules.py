@@ -16,5 +16,14 @@ class HttpRule:
     path: str
 
 
-READ_API = (HttpRule("GET", "/api/.*"),)
+Rules = tuple[HttpRule, ...]
+
+READ_API: Rules = (HttpRule("GET", "/api/.*"),)
 """The client may GET below /api/ on the server's port; everything else is refused."""
+CALL_API: Rules = (HttpRule("POST", r"/bench\.Api/Items\.Get"),)
+"""The client may call one gRPC method; everything else is refused."""
+
+
+def services(count: int) -> Rules:
+    """So many rules, each for a path of its own: the last one is for `/api/v1/service-COUNT/`."""
+    return tuple(HttpRule("GET", f"/api/v1/service-{number}/.*") for number in range(1, count + 1))

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -35,14 +35,25 @@ LAB_PREFIX = "bench-"
 _LOCK = "\0penstock-benchmarks"
 _LISTEN_DEADLINE_S = 20.0
 _SAID = 2000
+_PORTS = "cd /proc/sys/net/ipv4 && echo 10000 65535 > ip_local_port_range && echo 1 > tcp_tw_reuse"
+"""Who makes connections by the thousand each second needs their ports again soon."""
+
+Origin = Callable[[Path], Sequence[str]]
+"""How to start the server: the command, given a folder for its files. It listens on `PORT` of every address."""
+
+
+def plain_origin(folder: Path) -> Sequence[str]:
+    """HTTP/1.1."""
+    return [str(compiled("origin.c")), "0.0.0.0", str(PORT)]
 
 
 class Topology:
     """One such place, up."""
 
-    def __init__(self, lab: Lab, processors: Processors, log: IO[str]) -> None:
+    def __init__(self, lab: Lab, processors: Processors, origin: Origin, log: IO[str]) -> None:
         self.lab = lab
         self.processors = processors
+        self.origin = origin
         self._log = log
 
     @property
@@ -111,17 +122,22 @@ def only_one() -> Iterator[None]:
 
 @contextmanager
 def topology(
-    name: str, processors: Processors, policies: Path | None = None, settings: Mapping[str, object] | None = None
+    name: str,
+    processors: Processors,
+    policies: Path | None = None,
+    settings: Mapping[str, object] | None = None,
+    origin: Origin = plain_origin,
 ) -> Iterator[Topology]:
     """The place called `name`, with the origin; with `policies` Penstock enforces them on its node."""
-    origin = compiled("origin.c")
     manifests = [HERE / "workloads.yaml"]
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as log,
         Lab.up(LAB_PREFIX + name, manifests, policies=policies, settings=settings) as lab,
     ):
-        place = Topology(lab, processors, log)
-        place.serve(SERVER, [str(origin), "0.0.0.0", str(PORT)], PORT, processors.load)
+        place = Topology(lab, processors, origin, log)
+        for where in (CLIENT, NODE):
+            place.run(where, ["sh", "-c", _PORTS], processors.load, _LISTEN_DEADLINE_S)
+        place.serve(SERVER, origin(place.folder), PORT, processors.load)
         yield place
 
 

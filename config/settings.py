@@ -38,6 +38,14 @@ class Limits(_Section):
     max_header_bytes: int = Field(default=61440, ge=1024, le=1 << 20, description="bytes of one request head")
     max_request_line: int = Field(default=16384, ge=256, le=1 << 20, description="bytes of one request line")
     max_headers: int = Field(default=100, ge=1, le=10000, description="header fields of one message")
+    http2_max_concurrent_streams: int = Field(default=1024, ge=1, le=1 << 20, description="streams of one connection")
+    http2_max_header_block: int = Field(default=65536, ge=1024, le=1 << 20, description="bytes of one header block")
+    http2_max_control_frames: int = Field(default=1000, ge=10, description="HTTP/2 frames that carry nothing, at once")
+    http2_max_empty_frames: int = Field(default=1, ge=0, description="DATA frames without data in a row")
+    http2_max_reset_streams: int = Field(
+        default=500, ge=1, description="streams after which a connection that resets half of them is ended"
+    )
+    max_client_hello: int = Field(default=16384, ge=512, le=65536, description="bytes of the start of a TLS connection")
     max_connections: int = Field(default=10000, ge=1, description="proxied connections of one worker")
     header_timeout_s: float = Field(default=10.0, gt=0, description="from the first byte of a head to its last")
     stream_idle_timeout_s: float = Field(default=300.0, gt=0, description="silence inside a request")
@@ -73,6 +81,10 @@ class Settings(_Section):
     bpf_fragments_map_max: int = Field(default=8192, ge=1, le=1 << 20, description="datagrams in pieces at a time")
     bpf_policy_map_max: int = Field(default=131072, ge=256, le=1 << 24, description="policy rows of one endpoint")
     bpf_ipcache_max: int = Field(default=524288, ge=1024, le=1 << 26, description="prefixes with an identity")
+    http_deny_response: Literal["403", "reset", "drop"] = Field(
+        default="403", description="what a client gets for a refused request: an answer, a reset, or nothing"
+    )
+    http_denied_by_header: bool = Field(default=False, description="say why in a header x-denied-by of refusals")
     http_403_msg: str = Field(default="Access denied\r\n", max_length=4096, description="body of a 403")
     node_name: str = Field(default="", description="name of this node in flow records; empty = the host name")
     hubble_event_buffer_capacity: int = Field(default=4095, ge=1, le=(1 << 20) - 1, description="flows kept")

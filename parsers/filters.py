@@ -16,13 +16,11 @@ class End(Enum):
 class Filter(Protocol):
     """The filter of one connection.
 
-    After each call look at `answer` (bytes for the client: take and clear them), `notice` (bytes of ours for the
-    server, behind what the call returned: take and clear them), `end`, `failure` (why it ends, in words) and `limit`
-    (the bound that was reached, by its name in `parsers.limits`). Times are the caller's, in ns.
+    After each call look at `answer` (bytes for the client: take and clear them), `end`, `failure` (why it ends, in
+    words) and `limit` (the bound that was reached, by its name in `parsers.limits`). Times are the caller's, in ns.
     """
 
     answer: bytes
-    notice: bytes
     end: End | None
     failure: str
     limit: str

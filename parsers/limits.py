@@ -41,3 +41,59 @@ class Http1Limits:
 
     memo_head_bytes: int = 4096
     """Longer heads are judged anew each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Http2Limits:
+    """Bounds of one HTTP/2 connection. Envoy's numbers where it has them."""
+
+    concurrent_streams: int = 1024
+    """Envoy since 1.36. Beyond it streams are refused; told to clients in SETTINGS."""
+
+    header_block_bytes: int = 65536
+    """A header block with its CONTINUATIONs, as it comes (CVE-2024-27316)."""
+
+    continuation_frames: int = 64
+    """CONTINUATIONs of one block."""
+
+    header_list_bytes: int = 61440
+    """A header list, unpacked and counted as RFC 9113 §6.5.2 does: 60 KiB (CVE-2016-6581)."""
+
+    header_count: int = 100
+    """Fields of one header list; all parts of a cookie are one."""
+
+    control_frames: int = 1000
+    """Frames that carry nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, unknown ones) in a burst (CVE-2019-9512 …).
+
+    A hundred a second come back, and ten for each request or frame of data.
+    """
+
+    empty_frames: int = 1
+    """DATA frames in a row without data and without an end (CVE-2019-9518)."""
+
+    reset_streams: int = 500
+    """So many streams are looked at before the share of resets counts (CVE-2023-44487)."""
+
+    reset_percent: int = 50
+    """Streams that their client resets, or that are reset for its mistakes (CVE-2025-8671), before they have lived."""
+
+    reset_lifetime_ns: int = 1_000_000_000
+    """What was reset later has lived."""
+
+    informational_responses: int = 16
+    """1xx responses before the final one of a request."""
+
+    waiting_answer_bytes: int = 65536
+    """Answers of ours that wait for the first words of the server."""
+
+    body_credit: int = 16384
+    """Flow-control credit of the client that is kept back for the bodies of refusals."""
+
+    ended_streams: int = 256
+    """Streams that have ended and are remembered, because frames for them may still be on their way."""
+
+    memo_entries: int = 64
+    """Header blocks remembered with their ruling, per connection."""
+
+    memo_block_bytes: int = 1024
+    """Longer blocks are judged anew each time."""

@@ -30,6 +30,7 @@ from config.policy.rules import Document
 from config.settings import Limits, Settings
 from config.store import PolicyStore, Refresh
 from config.watch import changes
+from parsers.http.judging import Denial
 from proxy.api import socket_path
 from proxy.api.listen import ListenError
 from proxy.api.models import AgentStatus, Component, FindingView, PolicyState, State, WorkerView
@@ -44,7 +45,7 @@ from proxy.lock import AlreadyRunningError, acquire
 from proxy.logs import configure_logging
 from proxy.readiness import Readiness
 from proxy.supervise import Supervisor
-from proxy.worker.options import WorkerLimits
+from proxy.worker.options import Refusals, WorkerLimits
 from proxy.workers import WorkerPool
 
 log = logging.getLogger("penstock")
@@ -99,12 +100,13 @@ class Agent:
         self._pool = WorkerPool(
             count,
             worker_limits(self._settings.limits),
+            refusals(self._settings),
             self._datapath.connections_fd,
             self._supervisor,
             self._worker_flows.add,
             self._worker_flows.forget,
         )
-        await self._pool.start(self._wanted, self._denial)
+        await self._pool.start(self._wanted)
         self._readiness.done("workers")
         await asyncio.to_thread(self._datapath.set_listeners, self._pool.listeners())
         await self._sync()
@@ -320,6 +322,11 @@ def datapath_options(settings: Settings) -> Options:
         ipcache_entries=settings.bpf_ipcache_max,
         silent=settings.deny_established == "drop",
     )
+
+
+def refusals(settings: Settings) -> Refusals:
+    denial = Denial(settings.http_deny_response)
+    return Refusals(denial, settings.http_403_msg.encode(), settings.http_denied_by_header)
 
 
 def worker_limits(limits: Limits) -> WorkerLimits:

@@ -20,7 +20,7 @@ from config.policy.resolved import Snapshot
 from proxy.flows import wire
 from proxy.supervise import Supervisor
 from proxy.worker.control import Deframer, Kind, frame
-from proxy.worker.options import WorkerLimits, WorkerOptions
+from proxy.worker.options import Refusals, WorkerLimits, WorkerOptions
 from proxy.worker.updates import WorkerChange, WorkerUpdate, change_between, for_workers
 from proxy.worker.upstream import transparent_socket
 
@@ -65,6 +65,7 @@ class WorkerPool:
         self,
         count: int,
         limits: WorkerLimits,
+        refusals: Refusals,
         connection_map: int,
         supervisor: Supervisor,
         on_batch: Callable[[wire.Batch], None],
@@ -74,19 +75,19 @@ class WorkerPool:
         self.on_batch = on_batch
         self._on_end = on_end
         self._limits = limits
+        self._refusals = refusals
         self._connection_map = connection_map
         self._supervisor = supervisor
         self._snapshot: Snapshot | None = None
-        self._denial = b""
         self._stopping = False
 
     def listeners(self) -> list[tuple[int, int, int]]:
         """(worker index, address family, file descriptor) of every listening socket."""
         return [(w.index, int(family), sock.fileno()) for w in self.workers for family, sock in w.listeners]
 
-    async def start(self, snapshot: Snapshot, denial: bytes) -> None:
+    async def start(self, snapshot: Snapshot) -> None:
         """Start all processes and wait until each has put the snapshot in force."""
-        self._snapshot, self._denial = for_workers(snapshot), denial
+        self._snapshot = for_workers(snapshot)
         for worker in self.workers:
             self._supervisor.start(f"worker {worker.index}", self._keep_running(worker))
         for worker in self.workers:
@@ -115,7 +116,7 @@ class WorkerPool:
 
     def _update(self, worker: WorkerProcess) -> bytes:
         assert self._snapshot is not None
-        update = WorkerUpdate(WorkerOptions(worker.index, self._limits), self._snapshot, self._denial)
+        update = WorkerUpdate(WorkerOptions(worker.index, self._limits, self._refusals), self._snapshot)
         return _message(Kind.SNAPSHOT, update)
 
     async def _keep_running(self, worker: WorkerProcess) -> None:

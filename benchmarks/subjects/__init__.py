@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.rules import HttpRule
+from benchmarks.rules import Rules
 from benchmarks.topology import Topology
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A subject that runs: where its client is, what the client asks for, and the process to watch (None: none)."""
+    """A subject that runs: where its client is, what the client asks for, and the process to watch (None: none).
+
+    `worker` is the process that carries the requests, where others only look after it.
+    """
 
     place: Topology
     host: str
     port: int
     pid: int | None
+    worker: int | None
 
 
 class Subject(Protocol):
@@ -36,6 +39,6 @@ class Subject(Protocol):
 
     def about(self) -> str: ...
 
-    def start(self, plain: Topology, rules: Sequence[HttpRule], folder: Path, stack: ExitStack) -> Running:
+    def start(self, plain: Topology, rules: Rules, folder: Path, stack: ExitStack) -> Running:
         """Start it on the node of `plain`, or on one of its own that ends with `stack`; `folder` is for its files."""
         ...

@@ -11,36 +11,42 @@ import importlib.util
 import json
 import shutil
 import subprocess
-from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks.failure import BenchmarkError
-from benchmarks.rules import PORT, HttpRule
+from benchmarks.rules import PORT, Rules
 from benchmarks.subjects import Running
 from benchmarks.topology import NODE, Topology
 
 LISTEN = 9081
 _TYPE = "type.googleapis.com/envoy.extensions.filters"
+_UPSTREAM_HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
+@dataclass(frozen=True, slots=True)
 class Envoy:
-    name = "envoy"
-    judges = True
+    """`http2`: that is what client and server are spoken to in."""
+
+    name: ClassVar[str] = "envoy"
+    judges: ClassVar[bool] = True
+    http2: bool = False
 
     def about(self) -> str:
         done = subprocess.run([_program(), "--version"], capture_output=True, text=True, check=True)
         # `…/envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`
         number = done.stdout.split("version:")[1].split("/")[1]
-        return f"Envoy {number}, concurrency 1: a reverse proxy at the node's address, RBAC filter, access log on"
+        version = "HTTP/2" if self.http2 else "HTTP/1.1"
+        return f"Envoy {number}, {version}, concurrency 1: a reverse proxy on the node, RBAC filter, access log on"
 
-    def start(self, plain: Topology, rules: Sequence[HttpRule], folder: Path, stack: ExitStack) -> Running:
+    def start(self, plain: Topology, rules: Rules, folder: Path, stack: ExitStack) -> Running:
         config = folder / "envoy.json"
-        config.write_text(json.dumps(configuration(plain, rules), indent=1), encoding="utf-8")
+        config.write_text(json.dumps(configuration(plain, rules, http2=self.http2), indent=1), encoding="utf-8")
         argv = [_program(), "-c", str(config), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
         pid = plain.serve(NODE, argv, LISTEN, plain.processors.proxy)
-        return Running(plain, plain.node_address, LISTEN, pid)
+        return Running(plain, plain.node_address, LISTEN, pid, pid)
 
 
 def _program() -> str:
@@ -56,13 +62,13 @@ def _program() -> str:
     return program
 
 
-def configuration(place: Topology, rules: Sequence[HttpRule]) -> dict[str, Any]:
+def configuration(place: Topology, rules: Rules, *, http2: bool) -> dict[str, Any]:
     """One listener, one cluster with one address."""
     route = {"match": {"prefix": "/"}, "route": {"cluster": "origin"}}
     manager = {
         "@type": f"{_TYPE}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "api",
-        "codec_type": "HTTP1",
+        "codec_type": "HTTP2" if http2 else "HTTP1",
         "generate_request_id": False,
         "server_header_transformation": "PASS_THROUGH",
         # Without these a path with dot segments would pass the rules in one form and reach the server in another.
@@ -111,16 +117,23 @@ def configuration(place: Topology, rules: Sequence[HttpRule]) -> dict[str, Any]:
         ],
     }
     origin = {"endpoint": {"address": _address(place.server_address, PORT)}}
-    cluster = {
+    cluster: dict[str, Any] = {
         "name": "origin",
         "type": "STATIC",
         "connect_timeout": "2s",
         "load_assignment": {"cluster_name": "origin", "endpoints": [{"lb_endpoints": [origin]}]},
     }
+    if http2:
+        cluster["typed_extension_protocol_options"] = {
+            _UPSTREAM_HTTP: {
+                "@type": f"type.googleapis.com/{_UPSTREAM_HTTP}",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }
+        }
     return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
 
 
-def _policy(place: Topology, rules: Sequence[HttpRule]) -> dict[str, Any]:
+def _policy(place: Topology, rules: Rules) -> dict[str, Any]:
     """The client's requests that one rule matches. Envoy's regular expressions match the whole value."""
     permissions = [
         {

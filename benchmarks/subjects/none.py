@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.rules import PORT, HttpRule
+from benchmarks.rules import PORT, Rules
 from benchmarks.subjects import Running
 from benchmarks.topology import Topology
 
@@ -18,5 +17,5 @@ class NoProxy:
     def about(self) -> str:
         return "no proxy and no policy: the client's packets are routed to the server"
 
-    def start(self, plain: Topology, rules: Sequence[HttpRule], folder: Path, stack: ExitStack) -> Running:
-        return Running(plain, plain.server_address, PORT, None)
+    def start(self, plain: Topology, rules: Rules, folder: Path, stack: ExitStack) -> Running:
+        return Running(plain, plain.server_address, PORT, None, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +11,7 @@ import yaml
 
 from benchmarks import processes
 from benchmarks.failure import BenchmarkError
-from benchmarks.rules import PORT, HttpRule
+from benchmarks.rules import PORT, Rules
 from benchmarks.subjects import Running
 from benchmarks.topology import Topology, topology
 
@@ -29,20 +28,21 @@ class Penstock:
             "server's address, the server sees the client's), every request a flow record"
         )
 
-    def start(self, plain: Topology, rules: Sequence[HttpRule], folder: Path, stack: ExitStack) -> Running:
+    def start(self, plain: Topology, rules: Rules, folder: Path, stack: ExitStack) -> Running:
         policies = folder / "bench-policies"
         policies.mkdir()
         (policies / "server.yaml").write_text(yaml.safe_dump(policy(rules)), encoding="utf-8")
         name = plain.lab.name.removeprefix("bench-") + "-own"
-        place = stack.enter_context(topology(name, plain.processors, policies, {"workers": WORKERS}))
+        place = stack.enter_context(topology(name, plain.processors, policies, {"workers": WORKERS}, plain.origin))
         agent = place.lab.agent_pid
         if agent is None:
             raise BenchmarkError("penstock has ended")
+        [worker] = (int(found["pid"]) for found in place.lab.agent.status()["proxy"]["workers"])
         processes.pin(processes.tree(agent), plain.processors.proxy)
-        return Running(place, place.server_address, PORT, agent)
+        return Running(place, place.server_address, PORT, agent, worker)
 
 
-def policy(rules: Sequence[HttpRule]) -> dict[str, Any]:
+def policy(rules: Rules) -> dict[str, Any]:
     """The client may reach the server's port, with requests that one of `rules` matches."""
     return {
         "apiVersion": "cilium.io/v2",

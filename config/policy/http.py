@@ -17,6 +17,9 @@ from config.policy.patterns import Exact, Prefix, classify, compiled, encode, op
 from config.policy.resolved import HttpRule, Origin
 from parsers.facts import HeaderEdit, HttpRequest
 
+CONNECT = b"CONNECT"
+"""Behind it come bytes that no rule sees, so a rule that leaves the method open does not mean it."""
+
 MAX_SET_PROGRAM = 20_000
 """Instructions of all patterns of one set. More patterns go into another set: one too large could not be compiled."""
 
@@ -120,7 +123,17 @@ class _Header:
 class HttpMatcher:
     """`rules`: each HTTP rule with the id of the origin that it came from."""
 
-    __slots__ = ("_checked", "_headers", "_hosts", "_methods", "_paths", "_rules", "acts", "needs_headers")
+    __slots__ = (
+        "_checked",
+        "_headers",
+        "_hosts",
+        "_methods",
+        "_naming_method",
+        "_paths",
+        "_rules",
+        "acts",
+        "needs_headers",
+    )
 
     def __init__(self, rules: Sequence[tuple[HttpRule, int]]) -> None:
         self._rules = tuple(rules)
@@ -132,6 +145,7 @@ class HttpMatcher:
             encode(name): _Header([frozenset(value for key, value in rule.headers if key == name) for rule, _ in rules])
             for name in names
         }
+        self._naming_method = sum(1 << index for index, (rule, _) in enumerate(rules) if rule.method)
         self._checked = sum(1 << index for index, (rule, _) in enumerate(rules) if rule.header_matches)
         self.needs_headers = bool(self._headers or self._checked)
         self.acts = any(acts(rule) for rule, _ in rules)
@@ -150,6 +164,8 @@ class HttpMatcher:
     def _matching(self, request: HttpRequest) -> int:
         """The rules that permit the request, as a mask."""
         mask = self._paths.matching(request.path)
+        if request.method == CONNECT:
+            mask &= self._naming_method
         if mask:
             mask &= self._methods.matching(request.method)
         if mask:
@@ -173,6 +189,8 @@ class HttpMatcher:
 def faults(rule: HttpRule, request: HttpRequest) -> list[Fault]:
     """Everything of the rule that the request does not satisfy; nothing if the rule permits it."""
     found: list[Fault] = []
+    if request.method == CONNECT and not rule.method:
+        found.append(Fault("http.method", "method CONNECT opens a tunnel, and is for rules that name a method"))
     for name, pattern, value in (
         ("method", rule.method, request.method),
         ("path", rule.path, request.path),

@@ -53,13 +53,11 @@ class Http1Filter:
         "failure",
         "judge",
         "limit",
-        "notice",
     )
 
     def __init__(self, judge: Http1Judge, shared: Http1Shared, tag: object = None) -> None:
         self.judge = judge
         self.answer = b""
-        self.notice = b""
         self.end: End | None = None
         self.failure = ""
         self.limit = ""

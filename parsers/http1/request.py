@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from parsers.errors import ParseError
 from parsers.facts import HttpRequest
+from parsers.http.overrides import FRAMING, is_override
 from parsers.http.target import check_authority, split_target
 from parsers.http.websocket import KEY, accept_of
 from parsers.http1 import grammar
@@ -17,13 +18,6 @@ from parsers.limits import Http1Limits
 
 CHUNKED = -1
 """Length of a body in chunks."""
-
-_FRAMING = frozenset((b"content-length", b"transfer-encoding", b"host"))
-
-_OVERRIDES = frozenset(
-    (b"x-original-url", b"x-rewrite-url", b"x-http-method-override", b"x-http-method", b"x-method-override")
-)
-"""Headers that make some servers act on another method or path than the judged one: never forwarded."""
 
 
 _HANDSHAKE = frozenset((b"sec-websocket-key", b"sec-websocket-version"))
@@ -104,7 +98,7 @@ class _Framing:
         upgrades: list[bytes] = []
         handshake: dict[bytes, list[bytes]] = {}
         for name, value in fields:
-            if name in _FRAMING:
+            if name in FRAMING:
                 if name in seen:
                     raise ParseError(f"the header {name.decode()} is there twice")
                 seen.add(name)
@@ -117,24 +111,14 @@ class _Framing:
                 upgrades.append(value.lower())
             elif name in _HANDSHAKE:
                 handshake.setdefault(name, []).append(value)
-            elif name in _OVERRIDES:
+            elif is_override(name):
                 self.dropped |= {name}
-            elif b"_" in name:
-                self._underscored(name)
         if b"content-length" in seen and b"transfer-encoding" in seen:
             raise ParseError("the request has both a length and a transfer coding")
         if is_http11 and b"host" not in seen:
             raise ParseError("the request names no host")
         self._connection(connection)
         self._upgrade(upgrades, handshake, connection, is_http11)
-
-    def _underscored(self, name: bytes) -> None:
-        """Servers that make variables of headers take `_` for `-`."""
-        plain = name.replace(b"_", b"-")
-        if plain in _FRAMING:
-            raise ParseError("a header imitates one that frames the message")
-        if plain in _OVERRIDES:
-            self.dropped |= {name}
 
     def _framing_field(self, name: bytes, value: bytes, is_http11: bool) -> None:
         if name == b"host":
@@ -156,7 +140,7 @@ class _Framing:
         self.expects_continue = True
 
     def _connection(self, options: list[bytes]) -> None:
-        if not _FRAMING.isdisjoint(options):
+        if not FRAMING.isdisjoint(options):
             raise ParseError("the header connection names one that frames the message")
         if b"close" in options:
             self.close = True

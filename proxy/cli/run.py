@@ -29,7 +29,13 @@ from proxy.cli.output import Failure
 @click.option(
     "--deny-established", type=click.Choice(["reset", "drop"]), help="How a connection ends that is no longer allowed."
 )
+@click.option("--http-deny-response", type=click.Choice(["403", "reset", "drop"]), help="What a refused request gets.")
 @click.option("--http-403-msg", metavar="TEXT", help="Body of refusals.")
+@click.option(
+    "--http-denied-by-header/--no-http-denied-by-header",
+    default=None,
+    help="Refusals say why in a header x-denied-by: for debugging.",
+)
 @click.option("--node-name", metavar="NAME", help="Name of this node in flows.  [default: host name]")
 @click.option("--hubble-event-buffer-capacity", type=int, metavar="N", help="Flows kept in memory: 2^n - 1.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Format of the log on stderr.")

@@ -14,16 +14,21 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from enum import IntFlag
 from time import monotonic_ns
 from typing import TYPE_CHECKING, cast
 
 from config.policy.resolved import Direction
-from parsers.filters import End
+from parsers.facts import ClientHello
+from parsers.filters import End, Filter
+from parsers.http.opening import Opening
 from parsers.http1.filter import Http1Filter
+from parsers.http2.filter import Http2Filter
+from parsers.tls.filter import NameRuling, TlsFilter
 from proxy.datapath import ConnectionFacts
 from proxy.flows import wire
 from proxy.flows.model import Verdict
-from proxy.worker.judges import ConnectionRefused
+from proxy.worker.judges import ConnectionJudge, ConnectionRefused, HttpJudge, NameJudge, Note
 from proxy.worker.upstream import UpstreamError, connect_upstream
 
 if TYPE_CHECKING:
@@ -31,7 +36,19 @@ if TYPE_CHECKING:
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 LINGER_NS = 1_000_000_000
-"""How long a closed connection's incoming bytes are still read over, so that our last answer is not lost to a reset."""
+"""A closed connection's incoming bytes are still read over until none have come for so long, so that our last answer
+is not lost to a reset."""
+
+MAX_LINGER_NS = 10_000_000_000
+"""And so long altogether."""
+
+
+class Hold(IntFlag):
+    """Why nothing is read from a side."""
+
+    OTHER_SIDE_FULL = 1
+    NOT_CONNECTED = 2
+    ANSWERS_UNREAD = 4
 
 
 class _Side(asyncio.Protocol):
@@ -39,14 +56,19 @@ class _Side(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
+        self._holds = Hold(0)
 
-    def pause_reading(self) -> None:
-        if self._transport is not None:
+    def hold(self, why: Hold) -> None:
+        """Read nothing until all reasons are gone."""
+        if not self._holds and self._transport is not None:
             self._transport.pause_reading()
+        self._holds |= why
 
-    def resume_reading(self) -> None:
-        if self._transport is not None:
-            self._transport.resume_reading()
+    def release(self, why: Hold) -> None:
+        if self._holds:
+            self._holds &= ~why
+            if not self._holds and self._transport is not None:
+                self._transport.resume_reading()
 
     def reset(self) -> None:
         """End at once and visibly, so that nobody takes what was cut off for a whole message."""
@@ -67,11 +89,14 @@ class Downstream(_Side):
         self.unfinished_head = 0
         self.head_since = 0
         self.lingering_since = 0
+        self.filter: Filter
+        self._names: NameJudge
         self._worker = worker
         self._upstream: Upstream | None = None
         self._for_server: list[bytes] = []
         self._for_server_bytes = 0
         self._client_is_done = False
+        self._is_full = False
 
     # -- asyncio.Protocol ------------------------------------------------------------------------------------------
 
@@ -92,16 +117,35 @@ class Downstream(_Side):
             )
             self.reset()
             return
-        self.filter = Http1Filter(judge, self._worker.shared, self)
+        self.filter = self._filter_for(judge)
         transport.set_write_buffer_limits(high=self._worker.limits.buffer_high_water)
         self._worker.connections.add(self)
 
+    def _filter_for(self, judge: ConnectionJudge) -> Filter:
+        worker = self._worker
+        if isinstance(judge, NameJudge):
+            self._names = judge
+            return TlsFilter(self, worker.tls)
+        return Opening(judge, worker.http1, worker.http2, self, self._choose)
+
+    def _choose(self, filter_: Filter) -> None:
+        """The first bytes have shown which protocol it is."""
+        self.filter = filter_
+
+    def rule_name(self, hello: ClientHello) -> NameRuling:
+        """`parsers.tls.filter.ServerNameJudge`, with a record of it."""
+        ruling = self._names.rule_name(hello)
+        assert isinstance(ruling.note, Note)
+        said = f'TLS server name "{hello.server_name}"' if hello.server_name else "TLS without a server name"
+        self._worker.reports.judged_name(self, self.last_activity, ruling.note, said)
+        return ruling
+
     def data_received(self, data: bytes) -> None:
+        now = self.last_activity = monotonic_ns()
         if self.lingering_since:
             return
-        now = self.last_activity = monotonic_ns()
+        out = self.filter.client_data(data, now)
         filter_ = self.filter
-        out = filter_.client_data(data, now)
         if out:
             if self._upstream is not None:
                 self._upstream.write(out)
@@ -109,6 +153,9 @@ class Downstream(_Side):
                 self._hold_for_server(out)
         if filter_.answer:
             self._send_answer()
+            if self._is_full:
+                # Refusals are for a client that reads them.
+                self.hold(Hold.ANSWERS_UNREAD)
         if filter_.end is not None:
             self._end(filter_.end)
 
@@ -116,6 +163,7 @@ class Downstream(_Side):
         if self.lingering_since:
             return False
         self.filter.client_eof()
+        self._send_answer()
         self._client_is_done = True
         end = self.filter.end
         if end is None and self._upstream is not None and self._upstream.server_is_done:
@@ -138,12 +186,15 @@ class Downstream(_Side):
         self._worker.reports.closed(self)
 
     def pause_writing(self) -> None:
+        self._is_full = True
         if self._upstream is not None:
-            self._upstream.pause_reading()
+            self._upstream.hold(Hold.OTHER_SIDE_FULL)
 
     def resume_writing(self) -> None:
+        self._is_full = False
+        self.release(Hold.ANSWERS_UNREAD)
         if self._upstream is not None:
-            self._upstream.resume_reading()
+            self._upstream.release(Hold.OTHER_SIDE_FULL)
 
     # -- towards the server ----------------------------------------------------------------------------------------
 
@@ -153,8 +204,8 @@ class Downstream(_Side):
             self._worker.supervisor.start(f"upstream of connection {self.id}", self._connect())
         self._for_server.append(data)
         self._for_server_bytes += len(data)
-        if self._for_server_bytes > self._worker.limits.buffer_high_water and self._transport is not None:
-            self._transport.pause_reading()
+        if self._for_server_bytes > self._worker.limits.buffer_high_water:
+            self.hold(Hold.NOT_CONNECTED)
 
     async def _connect(self) -> None:
         try:
@@ -177,8 +228,9 @@ class Downstream(_Side):
         self._for_server.clear()
         if self._client_is_done:
             upstream.write_eof()
-        if self._for_server_bytes > self._worker.limits.buffer_high_water:
-            self.resume_reading()
+        if self._is_full:
+            upstream.hold(Hold.OTHER_SIDE_FULL)
+        self.release(Hold.NOT_CONNECTED)
 
     def _fail_upstream(self, reason: str) -> None:
         self.filter.server_unreachable(reason, monotonic_ns())
@@ -229,10 +281,7 @@ class Downstream(_Side):
             self.filter.answer = b""
 
     def _end(self, end: End) -> None:
-        if self.filter.failure:
-            now = monotonic_ns()
-            self._worker.reports.failure(self, now, Verdict.ERROR, Direction.INGRESS, self.filter.failure, "http")
-            self.filter.failure = ""
+        self._report_failure()
         if end is End.ABORT:
             self.abort()
             return
@@ -249,8 +298,19 @@ class Downstream(_Side):
             self._transport.close()
         else:
             # Closing with unread bytes would reset the connection and could take our last answer with it.
-            self._transport.resume_reading()
+            self.release(~Hold(0))
             self._transport.write_eof()
+
+    def _report_failure(self) -> None:
+        filter_ = self.filter
+        self._worker.reports.limit(filter_.limit)
+        is_told = isinstance(filter_, TlsFilter) and filter_.ruling is not None and not filter_.ruling.permit
+        if filter_.failure and not is_told:
+            protocol = "tls" if isinstance(filter_, TlsFilter) else "http"
+            self._worker.reports.failure(
+                self, monotonic_ns(), Verdict.ERROR, Direction.INGRESS, filter_.failure, protocol
+            )
+        filter_.failure = filter_.limit = ""
 
     def abort(self) -> None:
         """Reset both sides at once."""
@@ -258,6 +318,11 @@ class Downstream(_Side):
             self._upstream.reset()
             self._upstream = None
         self.reset()
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is under way, or nothing has ever been."""
+        return bool(self.lingering_since) or self.filter.is_idle
 
     # -- what the worker asks of its connections ---------------------------------------------------------------------
 
@@ -284,21 +349,35 @@ class Downstream(_Side):
                 self, monotonic_ns(), Verdict.DROPPED, judge.direction, judge.reason, "permission withdrawn"
             )
             self.abort()
-        else:
-            self.filter.judge = judge
+        elif not self._takes(judge):
+            why = "the rules of this port are about another protocol now"
+            self._worker.reports.failure(self, monotonic_ns(), Verdict.DROPPED, Direction.INGRESS, why)
+            self.abort()
+
+    def _takes(self, judge: ConnectionJudge) -> bool:
+        """Put the connection under another judge. False: that one does not permit it, or judges other things."""
+        filter_ = self.filter
+        match filter_, judge:
+            case TlsFilter(), NameJudge():
+                self._names = judge
+                return filter_.hello is None or self.rule_name(filter_.hello).permit
+            case ((Opening() | Http1Filter() | Http2Filter()), HttpJudge()):
+                filter_.judge = judge
+                return True
+        return False
 
     def check_time(self, now: int) -> None:
         """Called every second: end what takes too long."""
         limits = self._worker.limits
         if self.lingering_since:
-            if now - self.lingering_since > LINGER_NS and self._transport is not None:
+            is_over = now - self.last_activity > LINGER_NS or now - self.lingering_since > MAX_LINGER_NS
+            if is_over and now - self.lingering_since > LINGER_NS and self._transport is not None:
                 self._transport.abort()
             return
         head = self.filter.unfinished_head
         if head != self.unfinished_head:
             self.unfinished_head, self.head_since = head, now
         elif head and now - self.head_since > limits.header_timeout_s * 1_000_000_000:
-            self._worker.reports.counters["timeouts.head"] += 1
             self.filter.time_out()
             self._send_answer()
             self._end(self.filter.end or End.ABORT)
@@ -311,10 +390,13 @@ class Downstream(_Side):
 
     def drain(self) -> bool:
         """Close if nothing is under way. True if closed."""
-        if self.lingering_since or self.filter.is_idle:
-            self._end(End.CLOSE)
+        if self.lingering_since:
             return True
-        return False
+        is_done = self.filter.drain(monotonic_ns())
+        self._send_answer()
+        if is_done:
+            self._end(End.CLOSE)
+        return is_done
 
 
 def _discard(data: bytes) -> None:
@@ -354,10 +436,10 @@ class Upstream(_Side):
             self._downstream.server_lost(exc)
 
     def pause_writing(self) -> None:
-        self._downstream.pause_reading()
+        self._downstream.hold(Hold.OTHER_SIDE_FULL)
 
     def resume_writing(self) -> None:
-        self._downstream.resume_reading()
+        self._downstream.release(Hold.OTHER_SIDE_FULL)
 
     def set_write_buffer_limit(self, high: int) -> None:
         if self._transport is not None:

@@ -1,4 +1,4 @@
-"""From a snapshot and the facts of a connection to the judge of its requests.
+"""From a snapshot and the facts of a connection to the judge of its requests, or of the server name it asks for.
 
 Both ends are judged in one pass: the egress rules of the source where it sits on this node, and the ingress rules of
 the destination where that does. Connections with the same rules share one judge, and with it the memo of heads.
@@ -7,16 +7,21 @@ the destination where that does. Connections with the same rules share one judge
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 
 from config.policy.decide import Allowed, Denied, Inspect, decide
 from config.policy.http import HttpMatcher
-from config.policy.requests import http_matcher
+from config.policy.requests import http_matcher, server_name_matcher
 from config.policy.resolved import Direction, L7Kind, Protocol, Snapshot
-from parsers.facts import HeaderEdit, HttpRequest, edited_request
+from config.policy.sni import ServerNameMatcher
+from parsers.errors import ParseError
+from parsers.facts import ClientHello, HeaderEdit, HttpRequest, edited_request
 from parsers.http.judging import Ruling
 from parsers.http1.judging import JudgedHead
+from parsers.tls.filter import NameRuling
 from proxy.datapath import ConnectionFacts
 from proxy.flows.model import Verdict
+from proxy.worker.options import Refusals
 
 MEMO_RULINGS = 4096
 """Rulings remembered per judge, by method, path and host."""
@@ -50,10 +55,10 @@ class ConnectionRefused:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One direction's say on requests: a matcher, or a plain allow of rule `rule`. In audit mode a no is a note."""
+    """One direction's say: a matcher, or a plain allow of rule `rule`. In audit mode a no is a note."""
 
     direction: Direction
-    matcher: HttpMatcher | None
+    matcher: HttpMatcher | ServerNameMatcher | None
     rule: int
     audit: bool
 
@@ -61,13 +66,14 @@ class _Side:
 class HttpJudge:
     """Judges the requests of all connections that have the same sides. Bound to one snapshot."""
 
-    def __init__(self, sides: tuple[_Side, ...], snapshot: Snapshot, denial: bytes) -> None:
+    def __init__(self, sides: tuple[_Side, ...], snapshot: Snapshot, refusals: Refusals) -> None:
         self.memo: dict[bytes, JudgedHead] = {}
         self._sides = sides
         self._snapshot = snapshot
-        self._denial = denial
+        self._refusals = refusals
         self._rulings: dict[tuple[bytes, bytes, bytes], Ruling] = {}
-        self._needs_headers = any(side.matcher is not None and side.matcher.needs_headers for side in sides)
+        matchers = [side.matcher for side in sides if isinstance(side.matcher, HttpMatcher)]
+        self._needs_headers = any(matcher.needs_headers for matcher in matchers)
 
     def rule(self, request: HttpRequest) -> Ruling:
         if self._needs_headers:
@@ -87,26 +93,74 @@ class HttpJudge:
         edits: tuple[HeaderEdit, ...] = ()
         told: list[str] = []
         for side in self._sides:
-            origin = side.rule if side.matcher is None else side.matcher.judge(request)
+            matcher = side.matcher
+            assert not isinstance(matcher, ServerNameMatcher)
+            origin = side.rule if matcher is None else matcher.judge(request)
             if origin is not None:
                 note = Note(Verdict.FORWARDED, side.direction, origin, revision)
-                if side.matcher is not None and side.matcher.acts:
-                    made, said = side.matcher.edits(request)
+                if matcher is not None and matcher.acts:
+                    made, said = matcher.edits(request)
                     told += said
                     edits += made
                     # The other end judges what it would be sent.
                     request = edited_request(request, made)
                 continue
-            assert side.matcher is not None
-            reason = side.matcher.explain(request, self._snapshot.origins)
+            assert matcher is not None
+            reason = matcher.explain(request, self._snapshot.origins)
             if not side.audit:
-                denied = Note(Verdict.DROPPED, side.direction, 0, revision, reason)
-                return Ruling(False, denied, 403, self._denial)
+                return self._refusal(Note(Verdict.DROPPED, side.direction, 0, revision, reason))
             audited = Note(Verdict.AUDIT, side.direction, 0, revision, reason)
         note = audited or note
         if told:
             note = replace(note, reason="; ".join(filter(None, (note.reason, *_told(told)))))
         return Ruling(True, note, edits=edits)
+
+    def _refusal(self, note: Note) -> Ruling:
+        refusals = self._refusals
+        told = _header_text(note.reason) if refusals.tell_why else b""
+        return Ruling(False, note, 403, refusals.body, denial=refusals.denial, told=told)
+
+    def refuse(self, request: HttpRequest, error: ParseError) -> Ruling:
+        """No rule sees what is not in the one form that is judged."""
+        note = Note(Verdict.ERROR, Direction.INGRESS, 0, self._snapshot.revision, error.reason)
+        return Ruling(False, note, error.status, HTTPStatus(error.status).phrase.encode() + b"\r\n")
+
+
+class NameJudge:
+    """Judges the server names of all TLS connections that have the same sides. Bound to one snapshot."""
+
+    def __init__(self, sides: tuple[_Side, ...], snapshot: Snapshot) -> None:
+        self._sides = sides
+        self._snapshot = snapshot
+
+    def rule_name(self, hello: ClientHello) -> NameRuling:
+        revision = self._snapshot.revision
+        note = Note(Verdict.FORWARDED, Direction.INGRESS, 0, revision)
+        audited: Note | None = None
+        for side in self._sides:
+            matcher = side.matcher
+            assert not isinstance(matcher, HttpMatcher)
+            origin = side.rule if matcher is None else matcher.judge(hello)
+            if origin is not None:
+                note = Note(Verdict.FORWARDED, side.direction, origin, revision)
+                continue
+            assert matcher is not None
+            reason = matcher.explain(hello, self._snapshot.origins)
+            if not side.audit:
+                return NameRuling(False, Note(Verdict.DROPPED, side.direction, 0, revision, reason), reason)
+            audited = Note(Verdict.AUDIT, side.direction, 0, revision, reason)
+        return NameRuling(True, audited or note)
+
+
+ConnectionJudge = HttpJudge | NameJudge
+
+MAX_TOLD_BYTES = 512
+
+
+def _header_text(reason: str) -> bytes:
+    """The reason as the value of a header: visible ASCII, and not the whole policy."""
+    plain = "".join(letter if " " <= letter <= "~" else "?" for letter in reason)
+    return plain[:MAX_TOLD_BYTES].strip().encode()
 
 
 def _told(said: list[str]) -> list[str]:
@@ -117,13 +171,13 @@ def _told(said: list[str]) -> list[str]:
 class JudgeTable:
     """The judges of one snapshot, made on demand."""
 
-    def __init__(self, snapshot: Snapshot, denial: bytes) -> None:
+    def __init__(self, snapshot: Snapshot, refusals: Refusals) -> None:
         self.snapshot = snapshot
-        self.denial = denial
-        self._judges: dict[tuple[_Side, ...], HttpJudge] = {}
-        self._known: dict[tuple[ConnectionFacts, int], HttpJudge | ConnectionRefused] = {}
+        self._refusals = refusals
+        self._judges: dict[tuple[_Side, ...], ConnectionJudge] = {}
+        self._known: dict[tuple[ConnectionFacts, int], ConnectionJudge | ConnectionRefused] = {}
 
-    def judge(self, facts: ConnectionFacts, port: int) -> HttpJudge | ConnectionRefused:
+    def judge(self, facts: ConnectionFacts, port: int) -> ConnectionJudge | ConnectionRefused:
         """The judge of a connection to TCP port `port`, or why there may be no such connection."""
         key = (facts, port)
         found = self._known.get(key)
@@ -133,7 +187,7 @@ class JudgeTable:
             found = self._known[key] = self._make(facts, port)
         return found
 
-    def _make(self, facts: ConnectionFacts, port: int) -> HttpJudge | ConnectionRefused:
+    def _make(self, facts: ConnectionFacts, port: int) -> ConnectionJudge | ConnectionRefused:
         sides: list[_Side] = []
         for direction, endpoint, peer in (
             (Direction.EGRESS, facts.source_endpoint, facts.destination_identity),
@@ -147,7 +201,17 @@ class JudgeTable:
             sides.append(side)
         if not sides:
             return ConnectionRefused(Direction.INGRESS, 0, "neither end of the connection is known")
-        return self._judges.setdefault(tuple(sides), HttpJudge(tuple(sides), self.snapshot, self.denial))
+        kinds = {type(side.matcher) for side in sides if side.matcher is not None}
+        if len(kinds) > 1:
+            why = "one end wants HTTP that it can read, the other TLS that nobody can"
+            return ConnectionRefused(sides[0].direction, 0, why)
+        key = tuple(sides)
+        judge = self._judges.get(key)
+        if judge is None:
+            names = ServerNameMatcher in kinds
+            made = NameJudge(key, self.snapshot) if names else HttpJudge(key, self.snapshot, self._refusals)
+            judge = self._judges[key] = made
+        return judge
 
     def _side(self, direction: Direction, endpoint: int, peer: int, port: int) -> _Side | ConnectionRefused:
         policy = self.snapshot.policies.get(endpoint)
@@ -157,11 +221,14 @@ class JudgeTable:
         decision = decide(policy.direction(direction), peer, Protocol.TCP, port)
         match decision:
             case Inspect():
-                if decision.kind is not L7Kind.HTTP:
-                    return ConnectionRefused(direction, 0, f"the proxy has no parser for {decision.kind.name} yet")
                 if decision.fault:
                     return ConnectionRefused(direction, 0, decision.fault)
-                return _Side(direction, http_matcher(decision.rules), 0, known.audit or decision.audit)
+                audit = known.audit or decision.audit
+                if decision.kind is L7Kind.HTTP:
+                    return _Side(direction, http_matcher(decision.rules), 0, audit)
+                if decision.kind is L7Kind.TLS:
+                    return _Side(direction, server_name_matcher(decision.rules), 0, audit)
+                return ConnectionRefused(direction, 0, f"the proxy has no parser for {decision.kind.name} yet")
             case Allowed():
                 return _Side(direction, None, decision.origin_id, known.audit)
             case Denied():

@@ -23,6 +23,7 @@ import uvloop
 
 from config.policy.resolved import Direction, Snapshot
 from parsers.http1.judging import Http1Shared
+from parsers.http2.conversation import Http2Shared
 from proxy.datapath import ConnectionFacts, ConnectionTable, Redirected
 from proxy.flows import wire
 from proxy.flows.model import Verdict
@@ -49,16 +50,22 @@ class Worker:
 
     def __init__(self, options: WorkerOptions, connection_map: int, listeners: list[socket.socket]) -> None:
         self.limits = options.limits
-        self.shared = Http1Shared(options.limits.http1())
-        self.reports = Reports(options.index, self.shared.exchanges, time.time_ns() - time.monotonic_ns())
+        self.http1 = Http1Shared(options.limits.http1())
+        self.http2 = Http2Shared(options.limits.http2(), self.http1.exchanges)
+        self.tls = options.limits.tls()
+        offset = time.time_ns() - time.monotonic_ns()
+        self.reports = Reports(options.index, self.http1.exchanges, self.http2.complaints, offset)
         self.connections: set[Downstream] = set()
         self.lingering: set[Upstream] = set()
         self.supervisor = Supervisor()
         self.judges: JudgeTable
+        self._refusals = options.refusals
         self._listeners = listeners
         self._listener_addresses = {listener.getsockname()[:2] for listener in listeners}
         self._table = ConnectionTable(connection_map)
         self._last_id = 0
+        self._longest_idle: list[Downstream] = []
+        self._looked_for_idle = 0.0
         self._max_connections = min(options.limits.max_connections, descriptors_for_connections())
 
     def admit(self, connection: Downstream) -> ConnectionFacts | None:
@@ -68,8 +75,8 @@ class Worker:
         if connection.server in self._listener_addresses:
             self.reports.counters["refused.direct"] += 1
             return None
-        if len(self.connections) >= self._max_connections:
-            self.reports.counters["refused.too_many"] += 1
+        if len(self.connections) >= self._max_connections and not self._make_room():
+            self.reports.limit("max_connections")
             return None
         family = socket.AF_INET6 if ":" in connection.client[0] else socket.AF_INET
         facts = self._table.lookup(family, connection.client, connection.server)
@@ -87,9 +94,24 @@ class Worker:
         self.reports.counters["connections"] += 1
         return facts
 
-    def apply(self, snapshot: Snapshot, denial: bytes) -> None:
+    def _make_room(self) -> bool:
+        """Close the connection that has been idle for longest: somebody who keeps many open keeps nobody out."""
+        now = time.monotonic()
+        if not self._longest_idle and now - self._looked_for_idle > 1:
+            self._looked_for_idle = now
+            idle = (connection for connection in self.connections if connection.is_idle)
+            self._longest_idle = sorted(idle, key=lambda connection: connection.last_activity, reverse=True)
+        while self._longest_idle:
+            connection = self._longest_idle.pop()
+            if connection in self.connections and connection.is_idle:
+                self.reports.limit("idle_connections")
+                connection.abort()
+                return True
+        return False
+
+    def apply(self, snapshot: Snapshot) -> None:
         """Put a snapshot in force, for new requests of live connections as well."""
-        self.judges = JudgeTable(snapshot, denial)
+        self.judges = JudgeTable(snapshot, self._refusals)
         for connection in list(self.connections):
             connection.judge_anew()
 
@@ -149,7 +171,7 @@ class ControlChannel(asyncio.Protocol):
         if kind is Kind.SNAPSHOT:
             update: WorkerUpdate = pickle.loads(payload)
             self._worker = Worker(update.options, self._connection_map, self._listeners)
-            self._worker.apply(update.snapshot, update.denial)
+            self._worker.apply(update.snapshot)
             await self._worker.serve()
             self._worker.supervisor.start("reports", self._report())
             gc.freeze()
@@ -157,8 +179,7 @@ class ControlChannel(asyncio.Protocol):
         elif kind is Kind.CHANGE:
             assert self._worker is not None
             change: WorkerChange = pickle.loads(payload)
-            known = self._worker.judges
-            self._worker.apply(apply_change(known.snapshot, change), known.denial)
+            self._worker.apply(apply_change(self._worker.judges.snapshot, change))
             self._applied(self._worker.judges.snapshot)
         elif kind is Kind.DRAIN:
             if self._worker is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parsers.limits import Http1Limits
+from parsers.http.judging import Denial
+from parsers.limits import Http1Limits, Http2Limits
+from parsers.tls.client_hello import TlsLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,12 @@ class WorkerLimits:
     max_header_bytes: int
     max_request_line: int
     max_headers: int
+    http2_max_concurrent_streams: int
+    http2_max_header_block: int
+    http2_max_control_frames: int
+    http2_max_empty_frames: int
+    http2_max_reset_streams: int
+    max_client_hello: int
     buffer_high_water: int
     header_timeout_s: float
     stream_idle_timeout_s: float
@@ -32,8 +40,32 @@ class WorkerLimits:
             header_count=self.max_headers,
         )
 
+    def http2(self) -> Http2Limits:
+        return Http2Limits(
+            concurrent_streams=self.http2_max_concurrent_streams,
+            header_block_bytes=self.http2_max_header_block,
+            header_list_bytes=self.max_header_bytes,
+            header_count=self.max_headers,
+            control_frames=self.http2_max_control_frames,
+            empty_frames=self.http2_max_empty_frames,
+            reset_streams=self.http2_max_reset_streams,
+        )
+
+    def tls(self) -> TlsLimits:
+        return TlsLimits(hello_bytes=self.max_client_hello)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """What a client gets for a refused request (`http-deny-response`, `http-403-msg`, `http-denied-by-header`)."""
+
+    denial: Denial = Denial.ANSWER
+    body: bytes = b"Access denied\r\n"
+    tell_why: bool = False
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
     index: int
     limits: WorkerLimits
+    refusals: Refusals

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Protocol
 
 from parsers.http.judging import Exchange
+from parsers.http2.conversation import Complaint
 from proxy.flows import wire
 from proxy.flows.model import Verdict
 from proxy.worker.judges import Note
@@ -33,10 +34,13 @@ class Reporting(Protocol):
 class Reports:
     """One worker's outbox. Times are wall-clock ns: monotonic + `clock_offset_ns`."""
 
-    def __init__(self, worker: int, exchanges: list[Exchange], clock_offset_ns: int) -> None:
+    def __init__(
+        self, worker: int, exchanges: list[Exchange], complaints: list[Complaint], clock_offset_ns: int
+    ) -> None:
         self.counters: Counter[str] = Counter()
         self._worker = worker
         self._exchanges = exchanges
+        self._complaints = complaints
         self._offset = clock_offset_ns
         self._failures: list[wire.Failure] = []
         self._connections: list[wire.Connection] = []
@@ -47,14 +51,29 @@ class Reports:
     def failure(
         self, connection: Reporting, now: int, verdict: Verdict, direction: int, reason: str, detail: str = ""
     ) -> None:
-        """A connection that ended for a reason of its own."""
+        """A connection, or a part of it, that ended for a reason of its own."""
         self.counters[f"failures.{verdict.name.lower()}"] += 1
+        self._keep(connection, now, verdict, direction, reason, detail)
+
+    def judged_name(self, connection: Reporting, now: int, note: Note, said: str) -> None:
+        """A TLS connection has been judged by the name that its client asks for."""
+        self.counters[f"names.{note.verdict.name.lower()}"] += 1
+        self._keep(connection, now, note.verdict, note.direction, said, note.reason)
+
+    def _keep(
+        self, connection: Reporting, now: int, verdict: Verdict, direction: int, reason: str, detail: str
+    ) -> None:
         if len(self._failures) >= MAX_FAILURES_PER_BATCH:
             self._lost += 1
             return
         self._tell(connection)
         record = wire.Failure(connection.id, now + self._offset, int(verdict), direction, reason, detail)
         self._failures.append(record)
+
+    def limit(self, name: str) -> None:
+        """A bound was reached."""
+        if name:
+            self.counters[f"limits.{name}"] += 1
 
     def closed(self, connection: Reporting) -> None:
         """No record will refer to this connection any more, but for those not taken yet."""
@@ -70,6 +89,7 @@ class Reports:
     def take(self) -> wire.Batch | None:
         """Everything since the last call, or None if there is nothing."""
         exchanges = self._take_exchanges()
+        self._take_complaints()
         self._closed += [connection.id for connection in self._ended if connection.is_reported]
         self._ended.clear()
         if not (exchanges or self._failures or self._closed or self._lost or self.counters or self._connections):
@@ -102,6 +122,13 @@ class Reports:
         self._lost += len(done) - len(kept)
         done.clear()
         return [self._record(exchange) for exchange in kept]
+
+    def _take_complaints(self) -> None:
+        for complaint in self._complaints:
+            connection: Reporting = complaint.tag  # type: ignore[assignment]  # as in `_record`
+            self.limit(complaint.limit)
+            self.failure(connection, complaint.time, Verdict.ERROR, 0, complaint.reason, "stream reset")
+        self._complaints.clear()
 
     def _record(self, exchange: Exchange) -> wire.Exchange:
         connection: Reporting = exchange.tag  # type: ignore[assignment]  # the worker tags its filters with connections

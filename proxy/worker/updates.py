@@ -18,11 +18,10 @@ _V = TypeVar("_V")
 
 @dataclass(frozen=True, slots=True)
 class WorkerUpdate:
-    """The snapshot to put in force. `denial` is the body of a refusal (`http-403-msg`)."""
+    """The snapshot to put in force, and what does not change while the worker lives."""
 
     options: WorkerOptions
     snapshot: Snapshot
-    denial: bytes
 
 
 @dataclass(frozen=True, slots=True)

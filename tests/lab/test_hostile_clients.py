@@ -100,7 +100,7 @@ def test_a_head_that_never_ends_is_answered_408(node: Node) -> None:
         http.send(b"GET /public HTTP/1.1\r\nhost: x\r\nx-slow: ")
         assert http.answer().status == 408
         assert http.connection.recv(64) == b""
-    node.eventually(lambda: counter(node, "timeouts.head") >= 1)
+    node.eventually(lambda: counter(node, "limits.header_timeout") >= 1)
 
 
 def test_a_crowd_that_says_nothing_disturbs_nobody(node: Node) -> None:

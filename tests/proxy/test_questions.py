@@ -94,7 +94,7 @@ def test_headers_are_what_the_proxy_forwards(world: World) -> None:
         ({"http": "GET /a b"}, "--http: expected 'METHOD PATH'"),
         ({"http": "GET /%2F"}, "the proxy would answer 400: the path has an encoded slash"),
         ({"http": "GET x"}, "the proxy would answer 400"),
-        ({"http": "CONNECT a:80"}, "the proxy would answer 501"),
+        ({"http": "CONNECT a"}, "the proxy would answer 400: the target of CONNECT is not host:port"),
         ({"http": "G\x00T /"}, "the proxy would answer 400"),
         ({"http": "GET /", "headers": ("x",)}, "-H: expected 'name: value'"),
         ({"http": "GET /", "headers": ("x: 1\r\ny: 2",)}, "-H: expected 'name: value'"),

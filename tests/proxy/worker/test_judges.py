@@ -25,6 +25,7 @@ from parsers.http.judging import Ruling
 from proxy.datapath import ConnectionFacts, Redirected
 from proxy.flows.model import Verdict
 from proxy.worker.judges import MAX_TOLD_HEADERS, ConnectionRefused, HttpJudge, JudgeTable, Note
+from proxy.worker.options import Refusals
 
 CLIENT, SERVER = 1, 2
 CLIENT_ID, SERVER_ID, WORLD_ID = 300, 301, 9
@@ -52,7 +53,7 @@ def table(ingress: DirectionPolicy = OPEN, egress: DirectionPolicy = OPEN, *, au
     }
     policies = {CLIENT: EndpointPolicy(OPEN, egress), SERVER: EndpointPolicy(ingress, OPEN)}
     origins = {number: origin(number) for number in range(1, 10)}
-    return JudgeTable(Snapshot(5, endpoints, policies, origins=origins), b"no\r\n")
+    return JudgeTable(Snapshot(5, endpoints, policies, origins=origins), Refusals(body=b"no\r\n"))
 
 
 LOCAL_PAIR = ConnectionFacts(CLIENT, SERVER, CLIENT_ID, SERVER_ID, Redirected.INGRESS, 3)

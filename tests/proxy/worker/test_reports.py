@@ -33,7 +33,7 @@ def judged(permit: bool) -> JudgedHead:
 
 def reports() -> tuple[Reports, Http1Shared]:
     shared = Http1Shared()
-    return Reports(4, shared.exchanges, 1000), shared
+    return Reports(4, shared.exchanges, [], 1000), shared
 
 
 def test_exchanges_and_the_connection_they_belong_to() -> None:
