@@ -2,7 +2,7 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench bpf clean lock
+.PHONY: help setup demo test acceptance bench bpf clean lock
 
 help: ## What each target does
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,9 +21,13 @@ ifdef ARGS
 	$(PY) -m pytest $(ARGS)
 else
 	@# What needs no kernel runs on all processors; the rest alone, for it measures silence in real time.
-	$(PY) -m pytest -m "not bpf and not lab" -n auto --maxprocesses 8 --dist worksteal
+	$(PY) -m pytest -m "not bpf and not lab and not acceptance" -n auto --maxprocesses 8 --dist worksteal
 	$(PY) -m pytest -m "bpf or lab"
 endif
+
+acceptance: ## The genuine h2spec, strict, through the proxy and beside it (builds it first)
+	@VENV=$(VENV) .setup/setup.sh acceptance
+	$(PY) -m pytest -m acceptance -s
 
 bench: ## Benchmarks side by side with their peers (ONLY=http1 for one of them)
 	@VENV=$(VENV) .setup/setup.sh bench

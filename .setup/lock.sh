@@ -13,4 +13,5 @@ compile() { # output, options
 }
 compile .setup/requirements.lock --extra dev
 compile .setup/bench.lock --extra bench -c .setup/requirements.lock
+compile .setup/acceptance.lock --extra acceptance -c .setup/requirements.lock
 compile .setup/fuzz.lock --extra fuzz -c .setup/requirements.lock

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Brings a Debian/Ubuntu machine to the state that the project needs: packages, virtual environment, eBPF object.
-# Usage: setup.sh [setup|bench]   A second run finds nothing to do.
+# Usage: setup.sh [setup|bench|acceptance]   A second run finds nothing to do.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-setup}
@@ -46,4 +46,10 @@ if [ ! -x "$venv/bin/python" ]; then
 fi
 install_locked .setup/requirements.lock setup
 [ "$what" = bench ] && install_locked .setup/bench.lock bench
+if [ "$what" = acceptance ]; then
+    install_locked .setup/acceptance.lock acceptance
+    echo "setup: building h2spec"
+    (target=$(realpath "$venv/bin") && cd .setup/h2spec &&
+        PATH="$target:$PATH" go build -o "$target/h2spec" github.com/summerwind/h2spec/cmd/h2spec)
+fi
 "$venv/bin/python" -P -m bpf.build --quiet

@@ -22,7 +22,7 @@ from parsers.http1.chunked import ChunkedBody
 from parsers.http1.heads import HeadBuffer
 from parsers.http1.judging import Http1Judge, Http1Shared, JudgedHead
 from parsers.http1.refusal import error_response
-from parsers.http1.request import CHUNKED, check_unfinished_request, parse_request_untrusted
+from parsers.http1.request import CHUNKED, NO_ANSWER, check_unfinished_request, parse_request_untrusted
 from parsers.http1.response import UNTIL_CLOSE, ResponseHead, check_unfinished_response, parse_response_untrusted
 from parsers.http1.states import ClientState, Owed, ServerState
 
@@ -246,7 +246,8 @@ class Http1Filter:
         if in_body:
             self.end = End.ABORT
             return
-        self._answer(Owed(None, now, error_response(error.status), End.CLOSE))
+        answer = error_response(error.status) if error.status != NO_ANSWER else b""
+        self._answer(Owed(None, now, answer, End.CLOSE))
 
     def _answer(self, owed: Owed) -> None:
         """Send an answer of ours, or queue it behind what earlier requests still owe."""

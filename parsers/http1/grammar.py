@@ -24,6 +24,9 @@ FIELD = re.compile(rb"(" + TOKEN + rb"+):[ \t]*((?:" + VALUE + rb"*[\x21-\x7e\x8
 REQUEST_LINE_START = re.compile(TOKEN + rb"*+(?:\Z| [\x21-\x7e]*+(?:\Z| [HTP/0-9.]*+\r?\Z))")
 """What the first line of a request may look like while it is still arriving."""
 
+OTHER_PROTOCOL = re.compile(TOKEN + rb"++ (?![/*]|[\x21-\x7e]*?://)[\x21-\x7e]++ (?!(?:H|HT|HTT|HTTP)?\Z|HTTP/)")
+"""The start of a line of words, of which the second is no target and the third not going to be a version of HTTP."""
+
 BARE_LF = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
 """A line end that is not CRLF."""
 

@@ -16,6 +16,9 @@ from parsers.http.websocket import KEY, accept_of
 from parsers.http1 import grammar
 from parsers.limits import Http1Limits
 
+NO_ANSWER = 0
+"""In place of a status: the connection ends without words."""
+
 CHUNKED = -1
 """Length of a body in chunks."""
 
@@ -186,7 +189,12 @@ def _why_malformed(head: bytes, limits: Http1Limits) -> ParseError:
         return ParseError("the HTTP version is not 1.0 or 1.1", 505)
     if len(head.partition(b"\r\n")[0]) > limits.request_line_bytes:
         return ParseError("the request line is too long", 414, limit="request_line_bytes")
-    return ParseError("the request head is malformed")
+    return _not_http(head, "the request head is malformed")
+
+
+def _not_http(head: bytes, reason: str) -> ParseError:
+    """An answer is for those who can read it: other protocols than HTTP get none."""
+    return ParseError(reason, NO_ANSWER if grammar.OTHER_PROTOCOL.match(head) else 400)
 
 
 def check_unfinished_request(head: bytearray, new: int, limits: Http1Limits) -> None:
@@ -201,7 +209,7 @@ def check_unfinished_request(head: bytearray, new: int, limits: Http1Limits) -> 
         if len(head) - head.endswith(b"\r") > limits.request_line_bytes:
             raise ParseError("the request line is too long", 414, limit="request_line_bytes")
         if grammar.REQUEST_LINE_START.fullmatch(head) is None:
-            raise ParseError("these bytes are not the start of an HTTP/1 request")
+            raise _not_http(bytes(head), "these bytes are not the start of an HTTP/1 request")
     if grammar.BARE_LF.search(head, max(0, new - 1)):
         raise ParseError("a line does not end in CRLF")
     if line_end >= 0 and line_end + 2 > new and grammar.REQUEST_LINE.match(head) is None:

