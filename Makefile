@@ -2,7 +2,7 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test acceptance bench bpf clean lock
+.PHONY: help setup demo test acceptance bench fuzz bpf clean lock
 
 help: ## What each target does
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ acceptance: ## The genuine h2spec, strict, through the proxy and beside it (buil
 bench: ## Benchmarks side by side with their peers (ONLY=http1 for one of them)
 	@VENV=$(VENV) .setup/setup.sh bench
 	$(PY) -m benchmarks $(ONLY)
+
+fuzz: ## Coverage-guided fuzzing of the parsers (ONLY=http1_request for one, SECONDS=600 each)
+	@VENV=$(VENV) .setup/setup.sh fuzz
+	$(PY) -m tests.fuzz $(or $(ONLY),all) $(if $(SECONDS),--seconds $(SECONDS))
 
 bpf: setup ## Compile the eBPF object anew
 	$(PY) -m bpf.build --force

@@ -46,6 +46,7 @@ if [ ! -x "$venv/bin/python" ]; then
 fi
 install_locked .setup/requirements.lock setup
 [ "$what" = bench ] && install_locked .setup/bench.lock bench
+[ "$what" = fuzz ] && install_locked .setup/fuzz.lock fuzz
 if [ "$what" = acceptance ]; then
     install_locked .setup/acceptance.lock acceptance
     echo "setup: building h2spec"

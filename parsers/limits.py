@@ -37,7 +37,7 @@ class Http1Limits:
     """How much body of a refused request is read and thrown away to keep its connection usable."""
 
     memo_entries: int = 1024
-    """Heads remembered with their ruling, per policy."""
+    """Heads of responses that are remembered with what they say."""
 
     memo_head_bytes: int = 4096
     """Longer heads are judged anew each time."""

@@ -21,6 +21,7 @@ from parsers.http.judging import Denial, Exchange
 from parsers.http1.chunked import ChunkedBody
 from parsers.http1.heads import HeadBuffer
 from parsers.http1.judging import Http1Judge, Http1Shared, JudgedHead
+from parsers.http1.plain import plain_key
 from parsers.http1.refusal import error_response
 from parsers.http1.request import CHUNKED, NO_ANSWER, check_unfinished_request, parse_request_untrusted
 from parsers.http1.response import UNTIL_CLOSE, ResponseHead, check_unfinished_response, parse_response_untrusted
@@ -106,10 +107,14 @@ class Http1Filter:
     def client_data(self, data: bytes, now: int) -> bytes:
         """Bytes from the client → bytes for the server."""
         if self._client is ClientState.HEAD and not self._head and not self._skipped:
-            judged = self.judge.memo.get(data)
-            if judged is not None and judged.is_plain and len(self._owed) < self._shared.limits.pipelined_requests:
-                self._owed.append(Owed(judged, now))
-                return data
+            judged = self.judge.memo.get(data) or self._plain(data)
+            if judged is not None and len(self._owed) < self._shared.limits.pipelined_requests:
+                if judged.is_plain:
+                    self._owed.append(Owed(judged, now))
+                    return data
+                if not judged.ruling.permit:
+                    self._refuse(judged, now)
+                    return b""
         out: list[bytes] = []
         try:
             self._feed_client(data, out, now)
@@ -153,9 +158,10 @@ class Http1Filter:
         self._skipped = 0
         if len(self._owed) >= self._shared.limits.pipelined_requests:
             raise ParseError("too many requests wait for their answer", 429, limit="pipelined_requests")
-        judged = self.judge.memo.get(raw) or self._judge(raw)
+        judged = self.judge.memo.get(raw) or self._plain(raw) or self._judge(raw)
         if judged.ruling.permit:
-            self._forward(judged, out, now)
+            out.append(raw if judged.rebuilt is None else judged.rebuilt)
+            self._forward(judged, now)
         else:
             self._refuse(judged, now)
         return at
@@ -167,19 +173,29 @@ class Http1Filter:
         self._skipped += 1
         return at + 1
 
+    def _plain(self, raw: bytes) -> JudgedHead | None:
+        """What is known of requests with this method, path and host, if rules look at nothing else in `raw`.
+
+        A head that differs every time would only drive others from the memo: into that goes what comes twice.
+        """
+        memo = self.judge.memo
+        if memo.plain is None or len(raw) > self._shared.limits.memo_head_bytes:
+            return None
+        key = plain_key(raw, self._shared.limits)
+        judged = memo.plain.get(key) if key is not None else None
+        if judged is not None:
+            memo.saw(raw, judged)
+        return judged
+
     def _judge(self, raw: bytes) -> JudgedHead:
         limits = self._shared.limits
         head = parse_request_untrusted(raw, limits)
         judged = JudgedHead(head, raw, self.judge.rule(head.facts))
         if len(raw) <= limits.memo_head_bytes:
-            memo = self.judge.memo
-            if len(memo) >= limits.memo_entries:
-                memo.clear()
-            memo[raw] = judged
+            self.judge.memo.keep(raw, judged, plain_key(raw, limits))
         return judged
 
-    def _forward(self, judged: JudgedHead, out: list[bytes], now: int) -> None:
-        out.append(judged.forward)
+    def _forward(self, judged: JudgedHead, now: int) -> None:
         self._owed.append(Owed(judged, now))
         self._begin_body(judged, passing=True)
         if judged.head.opens_tunnel:

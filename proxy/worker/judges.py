@@ -17,7 +17,7 @@ from config.policy.sni import ServerNameMatcher
 from parsers.errors import ParseError
 from parsers.facts import ClientHello, HeaderEdit, HttpRequest, edited_request
 from parsers.http.judging import Ruling
-from parsers.http1.judging import JudgedHead
+from parsers.http1.judging import HeadMemo
 from parsers.tls.filter import NameRuling
 from proxy.datapath import ConnectionFacts
 from proxy.flows.model import Verdict
@@ -67,13 +67,13 @@ class HttpJudge:
     """Judges the requests of all connections that have the same sides. Bound to one snapshot."""
 
     def __init__(self, sides: tuple[_Side, ...], snapshot: Snapshot, refusals: Refusals) -> None:
-        self.memo: dict[bytes, JudgedHead] = {}
         self._sides = sides
         self._snapshot = snapshot
         self._refusals = refusals
         self._rulings: dict[tuple[bytes, bytes, bytes], Ruling] = {}
         matchers = [side.matcher for side in sides if isinstance(side.matcher, HttpMatcher)]
         self._needs_headers = any(matcher.needs_headers for matcher in matchers)
+        self.memo = HeadMemo(looks_at_headers=self._needs_headers)
 
     def rule(self, request: HttpRequest) -> Ruling:
         if self._needs_headers:

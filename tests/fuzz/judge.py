@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from parsers.errors import ParseError
 from parsers.facts import ClientHello, EditKind, HeaderEdit, HttpRequest
 from parsers.http.judging import Denial, Ruling
-from parsers.http1.judging import JudgedHead
+from parsers.http1.judging import HeadMemo, JudgedHead
+from parsers.http1.plain import PlainKey
 from parsers.limits import Http1Limits, Http2Limits
 from parsers.tls.client_hello import TlsLimits
 from parsers.tls.filter import NameRuling
@@ -49,23 +52,32 @@ DENIALS = (Denial.ANSWER, Denial.RESET, Denial.DROP, Denial.ANSWER)
 EDITS = (HeaderEdit(EditKind.SET, b"x-token", b"secret"), HeaderEdit(EditKind.REMOVE, b"x-bad"))
 
 
+Permit = Callable[[HttpRequest], bool]
+
+
 def permits(request: HttpRequest) -> bool:
     return not request.path.startswith(b"/deny")
+
+
+def permits_no_tunnel(request: HttpRequest) -> bool:
+    """h11 reads nothing behind CONNECT."""
+    return permits(request) and request.method != b"CONNECT"
 
 
 class Judge:
     """Refuses paths that begin with /deny, in the way that `variant` chooses; from 4 on what it permits is edited."""
 
-    def __init__(self, variant: int = 0) -> None:
-        self.memo: dict[bytes, JudgedHead] = {}
+    def __init__(self, variant: int = 0, permit: Permit = permits) -> None:
         self.seen: list[HttpRequest] = []
         self.names: list[str] = []
+        self._permit = permit
         self.denial = DENIALS[variant & 3]
         self.edits = EDITS if variant & 4 else ()
+        self.memo = HeadMemo(looks_at_headers=bool(self.edits))
 
     def rule(self, request: HttpRequest) -> Ruling:
         self.seen.append(request)
-        if permits(request):
+        if self._permit(request):
             return Ruling(True, edits=self.edits)
         return Ruling(False, denial=self.denial)
 
@@ -77,8 +89,8 @@ class Judge:
         return NameRuling(not hello.server_name.startswith("deny"), reason="no")
 
 
-class Forgetful(dict[bytes, JudgedHead]):
+class Forgetful(HeadMemo):
     """A memo that keeps nothing."""
 
-    def __setitem__(self, head: bytes, judged: JudgedHead) -> None:
+    def keep(self, head: bytes, judged: JudgedHead, key: PlainKey | None) -> None:
         pass

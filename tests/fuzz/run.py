@@ -8,6 +8,7 @@ from parsers.filters import End, Filter
 from parsers.http.opening import Opening
 from parsers.http1.chunked import ChunkedBody
 from parsers.http1.filter import Http1Filter
+from parsers.http1.judging import MEMO_ENTRIES
 from parsers.http2.filter import Http2Filter
 from parsers.http2.frames import HEADER_BYTES, MAX_PAYLOAD, PREFACE
 from parsers.http2.hpack import MAX_TABLE
@@ -65,9 +66,8 @@ class Run:
         filter_ = self.filter
         answer, filter_.answer = filter_.answer, b""
         if self.end is not None:
-            assert not (to_server or to_client or answer), (
-                f"produced behind the end: {to_server + to_client + answer!r}"
-            )
+            produced = to_server + to_client + answer
+            assert not produced, f"produced behind the end: {produced!r}"
             assert filter_.end is self.end, "one end became another"
             return
         self.to_server += to_server
@@ -96,7 +96,8 @@ def _check_http1(filter_: Http1Filter, read: int) -> None:
     for chunks in (filter_._chunks, filter_._response_chunks):
         _check_chunks(chunks, max(limits.chunk_line_bytes, limits.trailer_bytes + 4))
     assert len(filter_._owed) <= limits.pipelined_requests + 1
-    assert len(filter_.judge.memo) <= limits.memo_entries
+    memo = filter_.judge.memo
+    assert max(len(memo), len(memo.plain or ()), len(memo._once)) <= MEMO_ENTRIES
     assert len(filter_._shared.response_heads) <= limits.memo_entries
 
 

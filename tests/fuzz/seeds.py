@@ -56,7 +56,7 @@ def seeds_of(source: Source) -> Iterator[Seed]:
     """None if its file is absent."""
     if source.file == OWN:
         yield from (Seed(f"{OWN}/{number}", data) for number, data in enumerate(_own(source.target)))
-        yield from (Seed(it.reason, it.data) for it in REGRESSIONS if it.target == source.target and not it.is_open)
+        yield from (Seed(it.reason, it.data) for it in REGRESSIONS if it.target == source.target and not it.open_as)
         return
     for name, stream in _streams(source.file):
         yield Seed(f"{source.file}/{name}", _IN_FORM[source.target](stream))

@@ -15,12 +15,18 @@ from contextlib import suppress
 import websockets
 from aiohttp import web
 from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 PIECE = bytes(range(256)) * 1024
 LARGE = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 9\r\n"
 CONNECTED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 BAD_GATEWAY = b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n"
+NOT_ALLOWED = b"HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 0\r\n\r\n"
+OFFER = b"\0\0\6\4\0\0\0\0\0" + b"\0\x08\0\0\0\1"
+"""SETTINGS: ENABLE_CONNECT_PROTOCOL (RFC 8441 §3)."""
+NO_CONTENT = b"\0\0\1\1\5"
+"""The head of a frame of HEADERS, of which nothing follows, up to the stream's number."""
 
 
 def log(*words: object) -> None:
@@ -62,7 +68,7 @@ async def aiohttp_server(port: int, file: str) -> None:
     app.router.add_route("*", "/{path:.*}", say)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "0.0.0.0", port).start()
+    await web.TCPSite(runner, None, port).start()
 
 
 # -- WebSocket -----------------------------------------------------------------------------------------------------
@@ -72,16 +78,17 @@ async def echo(connection: ServerConnection) -> None:
     """Every message back as it came; at "bye" this side closes."""
     assert connection.request is not None
     log("websocket", connection.request.path)
-    async for message in connection:
-        if message == "bye":
-            await connection.close(4001, "as you wish")
-        else:
-            await connection.send(message)
+    with suppress(ConnectionClosed):
+        async for message in connection:
+            if message == "bye":
+                await connection.close(4001, "as you wish")
+            else:
+                await connection.send(message)
     log("closed", connection.close_code, connection.close_reason)
 
 
 async def websocket_server(port: int, file: str) -> None:
-    await websockets.serve(echo, "0.0.0.0", port)
+    await websockets.serve(echo, None, port)
 
 
 # -- by hand -------------------------------------------------------------------------------------------------------
@@ -110,6 +117,9 @@ async def connect_proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
     head = await reader.readuntil(b"\r\n\r\n")
     method, authority, _ = head.decode("ascii").split(" ", 2)
     log(method, authority)
+    if method != "CONNECT":
+        writer.write(NOT_ALLOWED)
+        return
     host, _, port = authority.rpartition(":")
     try:
         other_reader, other_writer = await asyncio.open_connection(host, int(port))
@@ -126,6 +136,18 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
             writer.write(data)
             await writer.drain()
         writer.write_eof()
+
+
+async def extended_connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """HTTP/2 that offers extended CONNECT; whatever is asked for, the answer is 204."""
+    await reader.readexactly(24)
+    writer.write(OFFER)
+    while True:
+        head = await reader.readexactly(9)
+        await reader.readexactly(int.from_bytes(head[:3], "big"))
+        if head[3] == 1:
+            log("stream", int.from_bytes(head[5:], "big"))
+            writer.write(NO_CONTENT + head[5:] + b"\x89")
 
 
 async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -151,7 +173,7 @@ def by_hand(serve: Serve) -> Callable[[int, str], Awaitable[None]]:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(file)
             context.sni_callback = lambda _, name, __: log("server name", name)
-        await asyncio.start_server(closing(serve), ["0.0.0.0", "::"], port, ssl=context)
+        await asyncio.start_server(closing(serve), None, port, ssl=context)
 
     return start
 
@@ -162,6 +184,7 @@ KINDS = {
     "too-large": by_hand(too_large),
     "too-large-but-read": by_hand(too_large_but_read),
     "connect": by_hand(connect_proxy),
+    "extended-connect": by_hand(extended_connect),
     "tls": by_hand(hello),
 }
 

@@ -9,15 +9,16 @@ from parsers.facts import HttpRequest
 from parsers.filters import End
 from parsers.http.judging import Exchange, Ruling
 from parsers.http1.filter import Http1Filter
-from parsers.http1.judging import Http1Shared, JudgedHead
+from parsers.http1.judging import HeadMemo, Http1Shared, JudgedHead
+from parsers.http1.plain import PlainKey
 
 Permit = Callable[[HttpRequest], bool]
 
 
-class _Forgetful(dict[bytes, JudgedHead]):
+class _Forgetful(HeadMemo):
     """A memo that keeps nothing."""
 
-    def __setitem__(self, head: bytes, judged: JudgedHead) -> None:
+    def keep(self, head: bytes, judged: JudgedHead, key: PlainKey | None) -> None:
         pass
 
 
@@ -25,7 +26,7 @@ class RecordingJudge:
     """Permits what `permit` says and records what it was asked: every request, or with a memo the new ones only."""
 
     def __init__(self, permit: Permit, *, memo: bool) -> None:
-        self.memo: dict[bytes, JudgedHead] = {} if memo else _Forgetful()
+        self.memo = (HeadMemo if memo else _Forgetful)(looks_at_headers=False)
         self.requests: list[HttpRequest] = []
         self._permit = permit
 

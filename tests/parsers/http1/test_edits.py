@@ -10,7 +10,7 @@ from parsers.facts import FIXED_HEADERS, EditKind, HeaderEdit, HttpRequest, edit
 from parsers.http.judging import Ruling
 from parsers.http1.edits import edited_head
 from parsers.http1.filter import Http1Filter
-from parsers.http1.judging import Http1Shared, JudgedHead
+from parsers.http1.judging import HeadMemo, Http1Shared, JudgedHead
 from parsers.http1.request import parse_request_untrusted
 from parsers.limits import Http1Limits
 
@@ -59,7 +59,7 @@ def test_what_frames_or_routes_is_out_of_reach(name: bytes) -> None:
 
 class EditingJudge:
     def __init__(self, *edits: HeaderEdit) -> None:
-        self.memo: dict[bytes, JudgedHead] = {}
+        self.memo = HeadMemo(looks_at_headers=True)
         self.asked = 0
         self._edits = edits
 
@@ -114,7 +114,7 @@ def test_the_edited_head_says_what_the_edited_facts_say(
     raw = b"POST " + target + b" HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n" + lines + b"\r\n"
     head = parse_request_untrusted(raw, Http1Limits())
     judged = JudgedHead(head, raw, Ruling(True, edits=edits))
-    again = parse_request_untrusted(judged.forward, Http1Limits())
+    again = parse_request_untrusted(judged.rebuilt or raw, Http1Limits())
     assert again.facts == edited_request(head.facts, edits)
     assert (again.length, again.close, again.forward) == (3, False, None)
     assert judged.is_plain is False

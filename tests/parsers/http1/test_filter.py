@@ -12,7 +12,7 @@ from parsers.facts import HttpRequest
 from parsers.filters import End
 from parsers.http.judging import Denial, Ruling
 from parsers.http1.filter import Http1Filter
-from parsers.http1.judging import Http1Shared, JudgedHead
+from parsers.http1.judging import MEMO_ENTRIES, HeadMemo, Http1Shared
 from parsers.limits import Http1Limits
 
 DENIED = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 15\r\ncontent-type: text/plain\r\n\r\nAccess denied\r\n"
@@ -31,7 +31,7 @@ def get(path: bytes = b"/a", *headers: bytes, method: bytes = b"GET") -> bytes:
 class PathJudge:
     """Refuses paths that begin with /deny."""
 
-    memo: dict[bytes, JudgedHead] = field(default_factory=dict)
+    memo: HeadMemo = field(default_factory=lambda: HeadMemo(looks_at_headers=False))
     seen: list[bytes] = field(default_factory=list)
     told: bytes = b""
 
@@ -383,7 +383,7 @@ def test_another_judge_is_met_by_the_next_request() -> None:
 
     @dataclass
     class NoJudge:
-        memo: dict[bytes, JudgedHead] = field(default_factory=dict)
+        memo: HeadMemo = field(default_factory=lambda: HeadMemo(looks_at_headers=False))
 
         def rule(self, request: HttpRequest) -> Ruling:
             return Ruling(False)
@@ -394,10 +394,29 @@ def test_another_judge_is_met_by_the_next_request() -> None:
 
 
 def test_memo_is_bounded() -> None:
-    wire = Wire(Http1Limits(memo_entries=8))
-    for number in range(100):
+    wire = Wire()
+    for number in range(2 * MEMO_ENTRIES + 10):
         wire.client(get(b"/%d" % number)).server(OK)
-    assert len(wire.judge.memo) <= 8
+    for number in range(2 * MEMO_ENTRIES + 10):
+        wire.client(get(b"/same", b"X-Number: %d" % (number // 2))).server(OK)
+    memo = wire.judge.memo
+    assert memo.plain is not None
+    assert len(memo) <= MEMO_ENTRIES
+    assert len(memo.plain) <= MEMO_ENTRIES
+
+
+def test_requests_that_differ_in_nothing_that_rules_see_are_judged_once_and_go_on_each_as_it_came() -> None:
+    wire = Wire()
+    heads = [get(b"/a", b"X-Number: %d" % (number % 7)) for number in range(30)]
+    for head in heads:
+        wire.client(head).server(OK)
+    wire.client(b"".join(heads))
+    assert wire.to_server == b"".join(heads) * 2
+    assert wire.judge.seen == [b"/a"]
+    denied = [get(b"/deny", b"X-Number: %d" % number) for number in range(3)]
+    for head in denied:
+        wire.client(head)
+    assert wire.judge.seen == [b"/a", b"/deny"]
 
 
 MESSAGES = st.lists(
