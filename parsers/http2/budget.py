@@ -23,13 +23,15 @@ class Budget:
     def __init__(self, limits: Http2Limits) -> None:
         self._limits = limits
         self._left = limits.control_frames
-        self._refilled = 0
+        self._refilled = -1
         self._empty = 0
         self._streams = 0
         self._resets = 0
 
     def control(self, now: int, cost: int = 1) -> None:
         """A frame that carries nothing."""
+        if self._refilled < 0:
+            self._refilled = now
         self._left -= cost
         if self._left < 0:
             self._refill(now)
@@ -39,7 +41,7 @@ class Budget:
                 )
 
     def _refill(self, now: int) -> None:
-        earned = (now - self._refilled) // _REFILL_NS if self._refilled else 0
+        earned = (now - self._refilled) // _REFILL_NS
         self._refilled = now
         self._left = min(self._limits.control_frames, self._left + earned)
 

@@ -124,6 +124,7 @@ class Http2Filter:
         if not conversation.server_spoke:
             conversation.server_spoke = True
             conversation.waiting.insert(0, frames.frame(frames.SETTINGS, 0, 0))
+        conversation.owed_credit = 0
         conversation.say(frames.goaway(conversation.streams.last, code))
         self.answer += conversation.take_waiting()
 

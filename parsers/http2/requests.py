@@ -8,15 +8,15 @@ from parsers.http2.budget import SETTINGS_COST, Budget
 from parsers.http2.conversation import Conversation, acknowledged
 from parsers.http2.fields import RefusedFields, check_trailers, request_of
 from parsers.http2.frames import ConnectionFault, ErrorCode, StreamFault
-from parsers.http2.hpack import EMPTY_TABLE, Decoder
+from parsers.http2.hpack import EMPTY_TABLE, Decoder, Field
 from parsers.http2.judged import JudgedBlock, RefusedRequest
 from parsers.http2.streams import Ended, Stream
 
 MAX_UNACKNOWLEDGED = 64
 """SETTINGS of one side that the other has not acknowledged yet."""
 
-REFUSED_STREAM_COST = 10
-"""What a stream beyond the limit costs, in frames that carry nothing."""
+REFUSED_STREAM_COST = 20
+"""What a stream beyond the limit costs, in frames that carry nothing: more than it brings."""
 
 
 class Requests:
@@ -165,7 +165,7 @@ class Requests:
         if stream is not None:
             return self._trailers(number, stream, block, now, client_done=client_done)
         if number <= streams.last or not number & 1:
-            raise self._not_new(number)
+            return self._late_trailers(number, block)
         streams.last = number
         self._budget.opened()
         if self._known_judge is not conversation.judge:
@@ -203,10 +203,16 @@ class Requests:
             return None
         return self._rewritten(number, judged.without_table(), end_stream=client_done)
 
-    def _not_new(self, number: int) -> ConnectionFault:
-        if number & 1 and number in self._conversation.streams.ended:
-            return ConnectionFault(ErrorCode.STREAM_CLOSED, "a request comes on a stream that has ended")
-        return ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a new stream has a number that is not new, or not a client's")
+    def _late_trailers(self, number: int, block: bytes) -> bytes:
+        """The end of a request that was refused, or reset, while it was on its way."""
+        ended = self._conversation.streams.ended.get(number)
+        if ended is None:
+            why = "a new stream has a number that is not new, or not a client's"
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, why)
+        if ended is Ended.COMPLETE:
+            raise ConnectionFault(ErrorCode.STREAM_CLOSED, "a request comes on a stream that has ended")
+        self._read(block)
+        return b""
 
     def _judge(self, block: bytes) -> JudgedBlock | RefusedRequest:
         decoder, judge = self._decoder, self._conversation.judge
@@ -227,11 +233,7 @@ class Requests:
 
     def _trailers(self, number: int, stream: Stream, block: bytes, now: int, *, client_done: bool) -> bytes:
         """Trailers are checked and left out, as those of HTTP/1: what no rule sees must not become a header."""
-        before = self._decoder.version
-        fields = self._decoder.decode(block)
-        if self._decoder.version != before:
-            self._known.clear()
-            self._left_out(changed=True)
+        fields = self._read(block)
         if stream.client_done:
             raise ConnectionFault(ErrorCode.STREAM_CLOSED, "headers come on a stream that its client has closed")
         if not client_done:
@@ -244,6 +246,15 @@ class Requests:
             return self._reset(number, fault, now)
         self._finished(number, stream)
         return b"" if stream.is_kept else frames.data(number, b"", end_stream=True)
+
+    def _read(self, block: bytes) -> list[Field]:
+        """The fields of a block that goes no further."""
+        before = self._decoder.version
+        fields = self._decoder.decode(block)
+        if self._decoder.version != before:
+            self._known.clear()
+            self._left_out(changed=True)
+        return fields
 
     def _left_out(self, *, changed: bool) -> None:
         """A block does not go on as it came. If it changed the client's table, the server's is another from now on."""

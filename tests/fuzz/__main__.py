@@ -123,6 +123,7 @@ def fuzz(target: str, seconds: int, corpus: Path) -> None:
     with atheris.instrument_imports(include=["parsers"]):
         targets = importlib.import_module("tests.fuzz.targets")
         seeds = importlib.import_module("tests.fuzz.seeds")
+        regressions = importlib.import_module("tests.fuzz.regressions")
     kept, given = corpus / target, corpus / "seeds" / target
     for folder in (kept, given):
         folder.mkdir(parents=True, exist_ok=True)
@@ -139,7 +140,15 @@ def fuzz(target: str, seconds: int, corpus: Path) -> None:
         str(kept),
         str(given),
     ]
-    atheris.Setup(arguments, targets.TARGETS[target])
+
+    def unless_known(data: bytes) -> None:
+        try:
+            targets.TARGETS[target](data)
+        except Exception as error:
+            if not regressions.is_known(target, error):
+                raise
+
+    atheris.Setup(arguments, unless_known)
     atheris.Fuzz()
 
 

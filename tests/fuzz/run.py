@@ -26,6 +26,7 @@ class Run:
         self.end: End | None = None
         self.failure = ""
         self.limit = ""
+        self._read = 0
 
     def client(self, data: Iterable[bytes]) -> None:
         for piece in data:
@@ -57,7 +58,7 @@ class Run:
                     filter_.client_eof()
                     if filter_.end is None:
                         filter_.server_eof()
-            self._took(b"", b"", 0)
+            self._took(b"", b"", self._read)
         self.failure, self.limit = filter_.failure, filter_.limit
         filter_.finish(4 * SECOND)
         assert not filter_.answer, "the end is recorded, not answered"
@@ -73,6 +74,7 @@ class Run:
         self.to_server += to_server
         self.to_client += to_client + answer
         self.end = filter_.end
+        self._read = read
         self.check_bounds(read)
 
     def check_bounds(self, read: int) -> None:

@@ -1,6 +1,7 @@
 """A gRPC client (grpcio) for a pod: `python -P grpc_caller.py ADDRESS CHANNELS [OPTION=NUMBER…]`.
 
-It takes orders from standard input and tells what came of them, a line of JSON each. Bytes are written as Latin-1.
+The API is the one that blocks: with the other (`grpc.aio`) a call that its server ends while the client is sending
+now and then ends with INTERNAL, whatever the server said. It takes orders from standard input and tells what came of them, a line of JSON each. Bytes are written as Latin-1.
 
     {"do": "call", "shape": "unary_unary", "method": "/echo.Echo/Unary", "messages": ["a"], ...}
     {"do": "many", "orders": [...]}                 calls, all at the same time
@@ -10,10 +11,10 @@ It takes orders from standard input and tells what came of them, a line of JSON 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable, Iterator
+from queue import SimpleQueue
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
@@ -43,71 +44,70 @@ def told(found: Iterable[tuple[str, bytes | str]] | None) -> list[tuple[str, str
     return [(key, written(value)) for key, value in found or () if key.startswith("x-")]
 
 
-async def messages(order: Order) -> AsyncIterator[bytes]:
+def messages(order: Order) -> Iterator[bytes]:
     """Those of the order, or without end."""
-    for message in order["messages"]:
-        yield read(message)
+    yield from map(read, order["messages"])
     while order.get("endless"):
         yield PIECE
-        await asyncio.sleep(0)
 
 
 class Caller:
+    """Has one stream open at a time, and any number of calls."""
+
     def __init__(self, address: str, channels: int, options: list[tuple[str, int]]) -> None:
-        self._channels = [grpc.aio.insecure_channel(address, OPTIONS + options) for _ in range(channels)]
+        self._channels = [grpc.insecure_channel(address, OPTIONS + options) for _ in range(channels)]
+        self._to_say: SimpleQueue[bytes | None] = SimpleQueue()
         self._stream: Any = None
 
-    async def obey(self, order: Order) -> Any:
+    def obey(self, order: Order) -> Any:
         match order["do"]:
             case "call":
-                return await self._call(order)
+                return self._outcome(self._begin(order), order["shape"])
             case "many":
-                return await asyncio.gather(*(self._call(one) for one in order["orders"]))
+                calls = [(self._begin(one), one["shape"]) for one in order["orders"]]
+                return [self._outcome(*call) for call in calls]
             case "open":
-                self._stream = self._channels[0].stream_stream(order["method"])(metadata=metadata(order))
-                return told(await self._stream.initial_metadata())
+                begin = self._channels[0].stream_stream(order["method"])
+                self._stream = begin(iter(self._to_say.get, None), metadata=metadata(order))
+                return told(self._stream.initial_metadata())
             case "talk":
-                await self._stream.write(read(order["message"]))
-                return written(await self._stream.read())
+                self._to_say.put(read(order["message"]))
+                return written(next(self._stream))
             case "hang_up":
-                await self._stream.done_writing()
-                return await self._outcome(self._stream, [])
+                self._to_say.put(None)
+                return self._outcome(self._stream, "stream_stream")
             case "cancel":
                 return self._stream.cancel()
         raise ValueError(order)
 
-    async def _call(self, order: Order) -> Order:
-        """One call from its beginning to its end."""
+    def _begin(self, order: Order) -> Any:
         shape = order["shape"]
         method = getattr(self._channels[order.get("channel", 0)], shape)(order["method"])
         sent = messages(order) if shape.startswith("stream") else read(order["messages"][0])
-        call = method(sent, metadata=metadata(order), timeout=order.get("timeout"))
+        begin = method.future if shape.endswith("unary") else method
+        return begin(sent, metadata=metadata(order), timeout=order.get("timeout"))
+
+    def _outcome(self, call: Any, shape: str) -> Order:
         answers = []
         try:
-            if shape.endswith("unary"):
-                answers.append(await call)
-            else:
-                answers += [message async for message in call]
-        except grpc.aio.AioRpcError:
-            pass  # its status is told
-        return await self._outcome(call, answers)
-
-    async def _outcome(self, call: Any, answers: list[bytes]) -> Order:
+            answers += [call.result()] if shape.endswith("unary") else call
+        except grpc.RpcError:
+            pass  # the status is told
         return {
-            "code": (await call.code()).name,
-            "details": await call.details(),
+            "code": call.code().name,
+            "details": call.details(),
             "messages": [written(message) for message in answers],
-            "initial": told(await call.initial_metadata()),
-            "trailing": told(await call.trailing_metadata()),
+            "initial": told(call.initial_metadata()),
+            "trailing": told(call.trailing_metadata()),
         }
 
 
-async def main(address: str, channels: str, *options: str) -> None:
+def main(address: str, channels: str, *options: str) -> None:
     pairs = [option.split("=") for option in options]
     caller = Caller(address, int(channels), [(name, int(number)) for name, number in pairs])
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        print(json.dumps(await caller.obey(json.loads(line))), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(caller.obey(json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    main(*sys.argv[1:])

@@ -63,12 +63,9 @@ class Service:
 
     async def chat(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         await self._begin(context)
-        try:
-            async for request in requests:
-                yield request
-        except asyncio.CancelledError:
-            self.log("Chat cancelled")
-            raise
+        context.add_done_callback(lambda ended: self.log("Chat ended", "cancelled" if ended.cancelled() else "whole"))
+        async for request in requests:
+            yield request
 
     async def fail(self, request: bytes, context: Any) -> bytes:
         """With the status and the message that the request asks for."""

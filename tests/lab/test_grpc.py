@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -227,8 +227,8 @@ def test_a_method_that_the_server_does_not_have_is_its_own_to_refuse(caller: Cal
 
 
 def test_the_server_learns_how_long_the_client_waits(caller: Caller) -> None:
-    got = caller.call(Call("unary_unary", "/echo.Echo/Deadline", timeout=1000))
-    assert 0 < float(got.messages[0]) <= 1000
+    got = caller.call(Call("unary_unary", "/echo.Echo/Deadline", timeout=100))
+    assert 90 < float(got.messages[0]) < 110
     assert caller.call(Call("unary_unary", "/echo.Echo/Deadline")).messages == ("None",)
 
 
@@ -243,7 +243,7 @@ def test_the_server_notices_that_a_call_is_cancelled(node: Node, caller: Caller)
     caller.ask(do="open", method="/echo.Echo/Chat")
     assert caller.talk("hello") == "hello"
     assert caller.ask(do="cancel") is True
-    eventually(lambda: "echo.Echo Chat cancelled" in node.server_log())
+    eventually(lambda: "echo.Echo Chat ended cancelled" in node.server_log())
     assert caller.call(Call("unary_unary", "/echo.Echo/Unary")).code == "OK"
 
 

@@ -87,7 +87,7 @@ def load(name: str) -> list[Row]:
 
 def need(name: str) -> Path:
     path = CORPUS / name
-    if not path.is_file():
+    if not path.exists():
         message = f"THE PROTOCOL CORPUS IS ABSENT, nothing of it was tested: {path}"
         if os.environ.get("CI") == "true":
             pytest.fail(message)

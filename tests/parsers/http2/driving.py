@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 
 from parsers.errors import ParseError
 from parsers.facts import HttpRequest
@@ -142,8 +144,9 @@ class Wire:
         for event in self.server.receive_data(data) if data else ():
             self._note(self.at_server, event)
             if isinstance(event, h2.events.StreamEnded) and self.answers:
-                self.server.send_headers(event.stream_id, OK)
-                self.server.send_data(event.stream_id, b"ok", end_stream=True)
+                with suppress(h2.exceptions.ProtocolError):  # its RST_STREAM came right behind the request
+                    self.server.send_headers(event.stream_id, OK)
+                    self.server.send_data(event.stream_id, b"ok", end_stream=True)
             elif isinstance(event, h2.events.DataReceived):
                 self.server.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
 
