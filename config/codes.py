@@ -129,12 +129,6 @@ UNSERVED_KAFKA = Code(
     "Kafka rules are understood, but the proxy does not read Kafka yet",
     "connections to these ports are refused; leave `rules` out to allow them",
 )
-UNSERVED_SERVER_NAMES = Code(
-    "CNP222",
-    _W,
-    "serverNames is understood, but the proxy does not read TLS yet",
-    "connections to these ports are refused; leave it out to allow all names",
-)
 UNSERVED_FQDN = Code(
     "CNP223",
     _W,

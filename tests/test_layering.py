@@ -18,7 +18,7 @@ ALLOWED = {
     "bpf": {"bpf", "pyroute2"},
     "config": {"config", "parsers", "pydantic", "pydantic_core", "yaml", "re2", "watchfiles"},
 }
-"""For folders, and files that may more: top-level names besides the standard library. `proxy` may import everything but tests and benchmarks."""
+"""For folders, and files that may more. `proxy` may import everything but tests and benchmarks."""
 
 DATAPATH_ONLY = "proxy/datapath/"
 LIVE = ("proxy.app", "proxy.worker", "proxy.workers", "proxy.datapath", "proxy.api.server")

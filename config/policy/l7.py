@@ -66,7 +66,6 @@ def _server_names(
 ) -> tuple[ServerName, ...]:
     where = (*path, "serverNames")
     _check_tcp(ports, fields, scope, path)
-    _warn(codes.UNSERVED_SERVER_NAMES, scope, where)
     names: list[ServerName] = []
     for index, text in enumerate(fields.server_names or []):
         problem = server_name_fault(text)

@@ -382,7 +382,8 @@ class Requests:
         self._has_settings = True
         conversation.client_window = values.get(settings.INITIAL_WINDOW_SIZE, conversation.client_window)
         if len(conversation.client_tables) >= MAX_UNACKNOWLEDGED:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many SETTINGS wait to be acknowledged")
+            why = "too many SETTINGS wait to be acknowledged"
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, why, limit="control_frames")
         conversation.remember_table(conversation.client_tables, values.get(settings.HEADER_TABLE_SIZE))
         return instead
 

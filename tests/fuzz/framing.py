@@ -1,4 +1,4 @@
-"""How python-hyper's h2 understands what a filter of HTTP/2 has passed on."""
+"""How other implementations understand what a filter has passed on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import h2.connection
 import h2.events
 import h2.exceptions
 import h2.settings
+import h11
 
 from parsers.http2 import frames
 
@@ -56,7 +57,8 @@ def without_credit(data: bytes) -> tuple[bytes, int]:
 class Reading:
     """What h2 was told, and why it would not read on (empty: it would)."""
 
-    requests: list[Headers] = field(default_factory=list)
+    requests: dict[int, Headers] = field(default_factory=dict)
+    ended: set[int] = field(default_factory=set)
     statuses: dict[int, int] = field(default_factory=dict)
     error: str = ""
 
@@ -76,7 +78,6 @@ def read_as_server(data: bytes) -> Reading:
         return reading
     assert data.startswith(frames.PREFACE)
     server.receive_data(frames.PREFACE)
-    known: dict[int, bool] = {}
     for frame in split_frames(data[len(frames.PREFACE) :]):
         if frame.kind == frames.GOAWAY:
             continue
@@ -87,9 +88,10 @@ def read_as_server(data: bytes) -> Reading:
             return reading
         for event in events:
             if isinstance(event, h2.events.RequestReceived):
-                assert event.stream_id not in known
-                known[event.stream_id] = True
-                reading.requests.append([(bytes(name), bytes(value)) for name, value in event.headers])
+                assert event.stream_id not in reading.requests
+                reading.requests[event.stream_id] = [(bytes(name), bytes(value)) for name, value in event.headers]
+            elif isinstance(event, h2.events.StreamEnded):
+                reading.ended.add(event.stream_id)
             assert not isinstance(event, h2.events.TrailersReceived), "trailers of requests are left out"
     return reading
 
@@ -98,6 +100,8 @@ def why_refused(error: h2.exceptions.ProtocolError, frame: Frame) -> str:
     """Why h2 may refuse a frame that was passed on purpose. Raises the error if there is no reason."""
     if isinstance(error, h2.exceptions.FlowControlError):
         return "flow control is between the two ends"
+    if frame.kind == frames.WINDOW_UPDATE and frame.payload[0] & 0x80:
+        return "h2 takes the reserved bit of a WINDOW_UPDATE for a part of its number"
     if "mismatched :authority and" in str(error):
         return "h2 minds upper and lower case of hosts"
     raise error
@@ -119,3 +123,23 @@ def read_as_client(client: h2.connection.H2Connection, data: bytes) -> Reading:
                 headers = dict(event.headers)
                 reading.statuses[event.stream_id] = int(headers[b":status"])
     return reading
+
+
+def trailers(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Those of all requests that h11 finds in the bytes for a server of HTTP/1."""
+    connection, found = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 16), []
+    connection.receive_data(data)
+    try:
+        while (event := connection.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
+            if isinstance(event, h11.EndOfMessage):
+                found += [(bytes(name), bytes(value)) for name, value in event.headers]
+                connection.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
+                connection.send(h11.EndOfMessage())
+                if connection.our_state is h11.MUST_CLOSE:
+                    break
+                connection.start_next_cycle()
+            elif isinstance(event, h11.ConnectionClosed):
+                break
+    except h11.RemoteProtocolError:
+        pass
+    return found

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from parsers.errors import ParseError
 from parsers.facts import ClientHello, EditKind, HeaderEdit, HttpRequest
 from parsers.http.judging import Denial, Ruling
+from parsers.http.target import canonical_path
 from parsers.http1.judging import HeadMemo, JudgedHead
 from parsers.http1.plain import PlainKey
 from parsers.limits import Http1Limits, Http2Limits
@@ -56,7 +57,7 @@ Permit = Callable[[HttpRequest], bool]
 
 
 def permits(request: HttpRequest) -> bool:
-    return not request.path.startswith(b"/deny")
+    return not (request.path.startswith(b"/deny") or request.host.startswith(b"deny"))
 
 
 def permits_no_tunnel(request: HttpRequest) -> bool:
@@ -65,7 +66,8 @@ def permits_no_tunnel(request: HttpRequest) -> bool:
 
 
 class Judge:
-    """Refuses paths that begin with /deny, in the way that `variant` chooses; from 4 on what it permits is edited."""
+    """Refuses paths that begin with /deny and hosts with deny, in the way that `variant` chooses; from 4 on what it
+    permits is edited."""
 
     def __init__(self, variant: int = 0, permit: Permit = permits) -> None:
         self.seen: list[HttpRequest] = []
@@ -76,6 +78,7 @@ class Judge:
         self.memo = HeadMemo(looks_at_headers=bool(self.edits))
 
     def rule(self, request: HttpRequest) -> Ruling:
+        assert request.path in (b"", b"*") or canonical_path(request.path) == request.path, request
         self.seen.append(request)
         if self._permit(request):
             return Ruling(True, edits=self.edits)

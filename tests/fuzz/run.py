@@ -9,9 +9,11 @@ from parsers.http.opening import Opening
 from parsers.http1.chunked import ChunkedBody
 from parsers.http1.filter import Http1Filter
 from parsers.http1.judging import MEMO_ENTRIES
+from parsers.http2.blocks import OpenBlock
 from parsers.http2.filter import Http2Filter
 from parsers.http2.frames import HEADER_BYTES, MAX_PAYLOAD, PREFACE
 from parsers.http2.hpack import MAX_TABLE
+from parsers.limits import Http2Limits
 
 SECOND = 1_000_000_000
 
@@ -98,6 +100,7 @@ def _check_http1(filter_: Http1Filter, read: int) -> None:
     for chunks in (filter_._chunks, filter_._response_chunks):
         _check_chunks(chunks, max(limits.chunk_line_bytes, limits.trailer_bytes + 4))
     assert len(filter_._owed) <= limits.pipelined_requests + 1
+    assert filter_._informational <= limits.informational_responses + (filter_.end is not None)
     memo = filter_.judge.memo
     assert max(len(memo), len(memo.plain or ()), len(memo._once)) <= MEMO_ENTRIES
     assert len(filter_._shared.response_heads) <= limits.memo_entries
@@ -112,14 +115,20 @@ def _check_http2(filter_: Http2Filter) -> None:
     for side in (filter_._requests, filter_._responses):
         if filter_.end is None:
             assert len(side._held) < HEADER_BYTES + MAX_PAYLOAD
-        assert side._open is None or side._open._size <= max(limits.header_block_bytes, MAX_PAYLOAD) + MAX_PAYLOAD
-        assert side._open is None or len(side._open._frames) <= limits.continuation_frames + 1
+            _check_block(side._open, limits)
         assert len(side._known) <= limits.memo_entries
         assert side._decoder._size <= MAX_TABLE
         entries = side._decoder._entries
         assert side._decoder._size == sum(len(field.name) + len(field.value) + 32 for field in entries)
+    assert all(it.informational <= limits.informational_responses + 1 for it in conversation.streams.live.values())
     assert len(conversation.streams.live) <= limits.concurrent_streams
     assert len(conversation.streams.ended) <= limits.ended_streams
     assert 0 <= conversation.credit <= limits.body_credit
     if filter_.end is None:
         assert sum(map(len, conversation.waiting)) <= limits.waiting_answer_bytes
+
+
+def _check_block(block: OpenBlock | None, limits: Http2Limits) -> None:
+    if block is not None:
+        assert len(block._frames) <= limits.continuation_frames + 1
+        assert block._size <= (limits.header_block_bytes if len(block._frames) > 1 else MAX_PAYLOAD)

@@ -163,6 +163,7 @@ def _own_requests() -> Iterator[bytes]:
             yield head + get % b"/a" + get % b"/deny" + post + put + get % b"/x/../%7e"
             yield head + UPGRADE + b"\x81\x02hi"
             yield head + put + b"\r\n" + get % b"/" + b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n"
+    yield shape() + (get % b"/a").replace(b"Host: a", b"Host: b") + (get % b"/a").replace(b"Host: a", b"Host: deny")
     for field in (*streams.FIELDS, *streams.ODD_FIELDS):
         yield shape() + b"POST /a HTTP/1.1\r\nHost: a\r\n" + field + b"\r\n\r\n" + b"0\r\n\r\n" + get % b"/deny"
     for path in (*streams.TARGETS, *streams.ODD_TARGETS):
@@ -222,6 +223,9 @@ def _own_answers() -> Iterator[bytes]:
     yield (
         frames.frame(frames.SETTINGS, 0, 0, b"\0\1\0\0\0\0\0\3\0\0\0\1") + frames.frame(frames.SETTINGS, 1, 0) + answer
     )
+    stored = frames.headers(1, b"\x48\x03404", end_stream=True) + frames.headers(7, b"\xbe", end_stream=True)
+    other = frames.headers(3, b"\x48\x03500", end_stream=True) + frames.headers(9, b"\xbe", end_stream=True)
+    yield settings + stored + other
     yield b"HTTP/1.1 400 Bad Request\r\n\r\n"
 
 

@@ -29,7 +29,7 @@ from parsers.http2.hpack import MAX_TABLE, Decoder, Field, encode
 from parsers.limits import Http1Limits, Http2Limits
 from parsers.tls.filter import TlsFilter
 from tests.fuzz import judge as judging
-from tests.fuzz.framing import Headers, read_as_client, read_as_server, server_side, without_credit
+from tests.fuzz.framing import Headers, read_as_client, read_as_server, server_side, trailers, without_credit
 from tests.fuzz.judge import Forgetful, Judge, Permit, permits, permits_no_tunnel
 from tests.fuzz.run import Run
 from tests.fuzz.shaping import Reader, Shape, pieces, shaped
@@ -67,6 +67,8 @@ def http1_request(data: bytes) -> None:
     assert cut.judge.seen == whole.judge.seen
     for other in (cut, first, again):
         _same_http1_requests(whole, other)
+    assert _records(cut.shared.exchanges) == _records(whole.shared.exchanges)
+    assert _records(first.shared.exchanges) == _records(whole.shared.exchanges) * 2, "with those of `again`"
     _framed_alike(whole)
     other = _Http1Run(shape)
     other.client(pieces(stream, shape.sizes))
@@ -105,6 +107,7 @@ def _framed_alike(run: _Http1Run) -> None:
     found = []
     for oracle, reading in (("h11", read_with_h11(run.to_server)), ("llhttp", read_with_llhttp(run.to_server))):
         found.append(_framed(oracle, reading, permitted, run.to_server))
+    assert not trailers(run.to_server), "trailers of requests are left out"
     both = min(map(len, found))
     assert found[0][:both] == found[1][:both], "the bodies differ"
 
@@ -157,7 +160,7 @@ def http1_response(data: bytes) -> None:
             _one_starts_with_the_other(whole.to_client, other.to_client)
         else:
             assert other.to_client == whole.to_client
-    assert _statuses(cut.shared.exchanges) == _statuses(whole.shared.exchanges) * 2
+    assert _records(cut.shared.exchanges) == _records(whole.shared.exchanges) * 2
     if b"chunked" not in stream.lower() and b"/deny" not in b"".join(ASKED[shape.variant]):
         passed = whole.to_client
         assert stream.startswith(passed) or (whole.failure and b"HTTP/1.1 502 " in passed)
@@ -172,21 +175,31 @@ def _http1_server(shape: Shape, data: Iterable[bytes], *, warm: _Http1Run | None
     return run
 
 
-def _statuses(exchanges: Iterable[Exchange]) -> list[tuple[bytes, int]]:
-    return [(exchange.judged.facts.path, exchange.status) for exchange in exchanges]
+def _records(exchanges: Iterable[Exchange]) -> list[tuple[bytes, bytes, bytes, int]]:
+    return [(it.judged.facts.method, it.judged.facts.path, it.judged.facts.host, it.status) for it in exchanges]
 
 
 # -- HTTP/2 --------------------------------------------------------------------------------------------------------
 
 
 class _Http2Run(Run):
+    """`live`: streams that the server knows, and whether their client has said all."""
+
+    filter: Http2Filter
+
     def __init__(self, shape: Shape, *, remembers: bool = True) -> None:
         limits = judging.HTTP2_TIGHT if shape.is_tight else judging.HTTP2_LIMITS
         if not remembers:
             limits = replace(limits, memo_block_bytes=0)
         self.judge = Judge(shape.variant)
         self.shared = Http2Shared(limits)
+        self.live: dict[int, bool] = {}
         super().__init__(Http2Filter(self.judge, self.shared))
+
+    def finish(self, ending: int) -> None:
+        live = self.filter._conversation.streams.live
+        self.live = {number: it.client_done for number, it in live.items() if not it.is_kept}
+        super().finish(ending)
 
     @property
     def forwarded(self) -> list[Exchange]:
@@ -221,8 +234,10 @@ def _same_http2(whole: _Http2Run, cut: _Http2Run) -> None:
         return
     assert (cut.end, cut.failure, cut.limit) == (whole.end, whole.failure, whole.limit)
     assert cut.to_server == whole.to_server
-    assert without_credit(cut.to_client) == without_credit(whole.to_client)
-    assert _statuses(cut.shared.exchanges) == _statuses(whole.shared.exchanges)
+    (told, credit), (told_too, credit_too) = without_credit(whole.to_client), without_credit(cut.to_client)
+    assert told_too == told
+    assert credit_too == credit or whole.failure, "what is owed at a failure is not paid any more"
+    assert _records(cut.shared.exchanges) == _records(whole.shared.exchanges)
     assert [(it.reason, it.limit) for it in cut.shared.complaints] == [
         (it.reason, it.limit) for it in whole.shared.complaints
     ]
@@ -231,7 +246,7 @@ def _same_http2(whole: _Http2Run, cut: _Http2Run) -> None:
 def _understood_alike(run: _Http2Run) -> None:
     """The server sees the requests that were permitted, as they were judged, and no other."""
     reading = read_as_server(run.to_server)
-    seen = [_as_judged(headers) for headers in reading.requests]
+    seen = [_as_judged(headers) for headers in reading.requests.values()]
     assert all(permits(request) for request in seen), "a refused request has reached the server"
     edits = run.judge.edits
     permitted = [
@@ -240,6 +255,8 @@ def _understood_alike(run: _Http2Run) -> None:
     ]
     if not reading.error:
         assert sorted(map(_key, seen)) == sorted(map(_key, permitted)), (seen, permitted)
+        assert all(number in reading.requests for number in run.live)
+        assert all(is_done == (number in reading.ended) for number, is_done in run.live.items())
         return
     for request in seen:
         assert request in permitted, (request, permitted)
@@ -276,7 +293,7 @@ OPEN: Sequence[tuple[int, Headers, bool]] = (
 def http2_response(data: bytes) -> None:
     """Frames of a server behind a few open requests, of which one was refused."""
     shape, stream = shaped(data)
-    whole, _ = _http2_server(shape, [stream])
+    whole, _ = _http2_server(shape, [stream], remembers=False)
     cut, client = _http2_server(shape, pieces(stream, shape.sizes))
     _same_http2(whole, cut)
     reading = read_as_client(client, cut.to_client)
@@ -292,8 +309,10 @@ def http2_response(data: bytes) -> None:
                 assert told.get(path, 0) == 0 or number == 5, "an answer is on record that the client has not got"
 
 
-def _http2_server(shape: Shape, data: Iterable[bytes]) -> tuple[_Http2Run, h2.connection.H2Connection]:
-    run = _Http2Run(shape)
+def _http2_server(
+    shape: Shape, data: Iterable[bytes], *, remembers: bool = True
+) -> tuple[_Http2Run, h2.connection.H2Connection]:
+    run = _Http2Run(shape, remembers=remembers)
     client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding=None))
     client.initiate_connection()
     for number, headers, is_whole in OPEN:

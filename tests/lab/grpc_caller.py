@@ -1,7 +1,8 @@
 """A gRPC client (grpcio) for a pod: `python -P grpc_caller.py ADDRESS CHANNELS [OPTION=NUMBER…]`.
 
-The API is the one that blocks: with the other (`grpc.aio`) a call that its server ends while the client is sending
-now and then ends with INTERNAL, whatever the server said. It takes orders from standard input and tells what came of them, a line of JSON each. Bytes are written as Latin-1.
+It takes orders from standard input and tells what came of them, a line of JSON each. Bytes are written as Latin-1. The
+API is the one that blocks: with `grpc.aio` a call that its server ends while the client is still sending now and then
+ends with INTERNAL, whatever the server said.
 
     {"do": "call", "shape": "unary_unary", "method": "/echo.Echo/Unary", "messages": ["a"], ...}
     {"do": "many", "orders": [...]}                 calls, all at the same time
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
@@ -67,6 +69,7 @@ class Caller:
                 calls = [(self._begin(one), one["shape"]) for one in order["orders"]]
                 return [self._outcome(*call) for call in calls]
             case "open":
+                self._to_say = SimpleQueue()
                 begin = self._channels[0].stream_stream(order["method"])
                 self._stream = begin(iter(self._to_say.get, None), metadata=metadata(order))
                 return told(self._stream.initial_metadata())
@@ -88,11 +91,9 @@ class Caller:
         return begin(sent, metadata=metadata(order), timeout=order.get("timeout"))
 
     def _outcome(self, call: Any, shape: str) -> Order:
-        answers = []
-        try:
+        answers: list[bytes] = []
+        with suppress(grpc.RpcError):  # the status is told
             answers += [call.result()] if shape.endswith("unary") else call
-        except grpc.RpcError:
-            pass  # the status is told
         return {
             "code": call.code().name,
             "details": call.details(),

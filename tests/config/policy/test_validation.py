@@ -375,7 +375,6 @@ def test_objects_refused(text: str, code: Code) -> None:
         ),
         ("ingress: [{toPorts: [{}]}]", codes.EMPTY_PORTS),
         (dns("{matchName: a.b}"), codes.UNSERVED_DNS),
-        (server_names("a.b"), codes.UNSERVED_SERVER_NAMES),
         ("egress: [{toFQDNs: [{matchName: a.b}]}]", codes.UNSERVED_FQDN),
         ("ingress: [{fromCIDRSet: [{cidrGroupRef: g, except: [10.0.0.0/8]}]}]", codes.GROUP_EXCEPT),
         ("ingress: [{fromEndpoints: []}]", codes.EMPTY_PEERS),
