@@ -5,8 +5,10 @@ Workers use this on a descriptor inherited from the agent; one system call per a
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 from enum import IntFlag
+from functools import lru_cache
 from ipaddress import ip_address
 from socket import IPPROTO_TCP, AddressFamily
 from typing import Final
@@ -35,18 +37,25 @@ class ConnectionFacts:
     ifindex: int
 
 
+_FLAGS: Final = tuple(Redirected(number) for number in range(4))
 _FAMILIES: Final = (AddressFamily.AF_INET, AddressFamily.AF_INET6)
 
 
 def connection_key(source: tuple[str, int], destination: tuple[str, int], protocol: int = IPPROTO_TCP) -> Tuple:
     """The tuple as its first packet carried it. Link-local addresses lose their scope."""
     return Tuple(
-        source=address_bytes(pack_address(ip_address(source[0].partition("%")[0]))),
-        destination=address_bytes(pack_address(ip_address(destination[0].partition("%")[0]))),
+        source=_address(source[0]),
+        destination=_address(destination[0]),
         source_port=port_bytes(source[1]),
         destination_port=port_bytes(destination[1]),
         protocol=protocol,
     )
+
+
+@lru_cache(maxsize=4096)
+def _address(text: str) -> ctypes.Array[ctypes.c_uint8]:
+    """Connections have the same few ends again and again. It is copied into each key."""
+    return address_bytes(pack_address(ip_address(text.partition("%")[0])))
 
 
 class ConnectionTable:
@@ -70,6 +79,6 @@ class ConnectionTable:
             destination_endpoint=found.destination_endpoint,
             source_identity=found.source_identity,
             destination_identity=found.destination_identity,
-            flags=Redirected(found.flags),
+            flags=_FLAGS[found.flags & 3],
             ifindex=found.ifindex,
         )

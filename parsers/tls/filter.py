@@ -35,6 +35,16 @@ class ServerNameJudge(Protocol):
     def rule_name(self, hello: ClientHello) -> NameRuling: ...
 
 
+class _Nobody:
+    """Judges for connections that are over."""
+
+    def rule_name(self, hello: ClientHello) -> NameRuling:
+        return NameRuling(False)
+
+
+_NOBODY = _Nobody()
+
+
 class _State(Enum):
     HELLO = "hello"
     TUNNEL = "tunnel"
@@ -109,8 +119,13 @@ class TlsFilter:
 
     def client_eof(self) -> None:
         """The client will send no more. In a tunnel the other way may go on."""
-        if self._state is _State.HELLO:
+        if self._reader is None:
+            return
+        if self._reader.held:
             self._abort("the client stopped before its TLS hello was complete")
+        else:
+            self.end = End.CLOSE  # whoever only wanted to know whether the port is open
+            self._close()
 
     # -- from the server -------------------------------------------------------------------------------------------
 
@@ -142,8 +157,12 @@ class TlsFilter:
         return self._state is _State.HELLO
 
     def finish(self, now: int) -> None:
-        """The connection is over: nothing goes unanswered that `ruling` does not tell."""
+        """The connection is over: nothing goes unanswered that `ruling` does not tell.
+
+        The filter lets go of its judge, which may hold the filter: no cycle is left for the collector.
+        """
         self._close()
+        self.judge = _NOBODY
 
     def _abort(self, failure: str, limit: str = "") -> None:
         self.failure, self.limit = failure, limit

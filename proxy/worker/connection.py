@@ -235,7 +235,7 @@ class Downstream(_Side):
     def _fail_upstream(self, reason: str) -> None:
         self.filter.server_unreachable(reason, monotonic_ns())
         self._send_answer()
-        self._end(End.CLOSE)
+        self._end(self.filter.end or End.CLOSE)
 
     # -- from the server -------------------------------------------------------------------------------------------
 

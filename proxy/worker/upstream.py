@@ -7,7 +7,9 @@ at connect time), socket(7) SO_MARK. The mark tells the programs at the server's
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import select
 import socket
 
 from proxy.datapath import MARK_FROM_PROXY
@@ -44,17 +46,43 @@ async def connect_upstream(client: str, server: tuple[str, int], timeout_s: floa
     try:
         sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
         sock.bind((client, 0))
-        async with asyncio.timeout(timeout_s):
-            await asyncio.get_running_loop().sock_connect(sock, server)
+        error = sock.connect_ex(server)
+        if error == errno.EINPROGRESS:
+            error = await _connected(sock, timeout_s)
+        if error:
+            raise OSError(error, os.strerror(error))
     except TimeoutError:
         sock.close()
         raise UpstreamError(f"the server did not answer within {timeout_s:g} s") from None
     except OSError as error:
         sock.close()
-        # asyncio puts a text of its own in place of the system's.
-        why = os.strerror(error.errno) if error.errno else str(error)
-        raise UpstreamError(f"the server can not be reached: {why}") from None
+        raise UpstreamError(f"the server can not be reached: {error.strerror}") from None
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+async def _connected(sock: socket.socket, timeout_s: float) -> int:
+    """The outcome of a connection under way, as an errno.
+
+    Not `loop.sock_connect`: uvloop has a thread resolve the address first, which is one already. And a server on this
+    node has answered by now.
+    """
+    poller = select.poll()
+    poller.register(sock, select.POLLOUT)
+    if not poller.poll(0):
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        loop.add_writer(sock, _wake, ready)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await ready
+        finally:
+            loop.remove_writer(sock)
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
+def _wake(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)

@@ -141,8 +141,8 @@ def _own(target: str) -> Iterator[bytes]:
     made: dict[str, Callable[[], Iterator[bytes]]] = {
         "http1_request": _own_requests,
         "http1_response": _own_responses,
-        "http2_request": lambda: map(_arriving, _own_frames()),
-        "http2_response": lambda: map(_arriving, _own_answers()),
+        "http2_request": lambda: _twice(_own_frames()),
+        "http2_response": lambda: _twice(_own_answers()),
         "http2_frames": _own_descriptions,
         "hpack": _own_blocks,
         "tls_hello": lambda: map(_arriving, _own_hellos()),
@@ -151,6 +151,12 @@ def _own(target: str) -> Iterator[bytes]:
         ),
     }
     return made[target]()
+
+
+def _twice(each: Iterator[bytes]) -> Iterator[bytes]:
+    for stream in each:
+        yield shape() + stream
+        yield _arriving(stream)
 
 
 def _own_requests() -> Iterator[bytes]:

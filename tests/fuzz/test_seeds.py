@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.fuzz.__main__ import NAMES
 from tests.fuzz.regressions import REGRESSIONS, Regression, is_known
 from tests.fuzz.seeds import OWN, SOURCES, Source, seeds_of
 from tests.fuzz.targets import TARGETS
@@ -37,3 +38,7 @@ def test_every_target_has_seeds_of_our_own() -> None:
     assert {source.target for source in SOURCES if source.file == OWN} == set(TARGETS)
     for target in TARGETS:
         assert len(list(seeds_of(Source(target, OWN)))) > 2
+
+
+def test_the_command_knows_all_targets() -> None:
+    assert tuple(TARGETS) == NAMES

@@ -6,6 +6,7 @@ ends with INTERNAL, whatever the server said.
 
     {"do": "call", "shape": "unary_unary", "method": "/echo.Echo/Unary", "messages": ["a"], ...}
     {"do": "many", "orders": [...]}                 calls, all at the same time
+    {"do": "begin", ...}                            a call of which nothing more is said
     {"do": "open", "method": ...}                   a stream in both directions; then, about it:
     {"do": "talk", "message": "a"} {"do": "hang_up"} {"do": "cancel"}
 """
@@ -68,6 +69,9 @@ class Caller:
             case "many":
                 calls = [(self._begin(one), one["shape"]) for one in order["orders"]]
                 return [self._outcome(*call) for call in calls]
+            case "begin":
+                self._stream = self._begin(order)
+                return None
             case "open":
                 self._to_say = SimpleQueue()
                 begin = self._channels[0].stream_stream(order["method"])

@@ -63,9 +63,9 @@ class Service:
 
     async def chat(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         await self._begin(context)
-        context.add_done_callback(lambda ended: self.log("Chat ended", "cancelled" if ended.cancelled() else "whole"))
         async for request in requests:
             yield request
+        self.log("Chat ended")
 
     async def fail(self, request: bytes, context: Any) -> bytes:
         """With the status and the message that the request asks for."""

@@ -151,10 +151,10 @@ async def extended_connect(reader: asyncio.StreamReader, writer: asyncio.StreamW
 
 
 async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """An HTTPS server: which name the client asked for (SNI) is in the log, the body is always the same."""
-    await reader.readuntil(b"\r\n\r\n")
-    log("asked over TLS")
-    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nsecret")
+    """Behind TLS. The names that clients asked for (SNI) are in the log."""
+    while head := await reader.readuntil(b"\r\n\r\n"):
+        body = b"hello\n" if b"/large" not in head else PIECE * 64
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
 
 
 def closing(serve: Serve) -> Serve:

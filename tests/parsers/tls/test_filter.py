@@ -130,7 +130,6 @@ def test_bytes_that_are_no_hello_end_in_a_reset(data: bytes, failure: str, limit
 EARLY: list[tuple[Callable[[TlsFilter], object], str, str]] = [
     (lambda f: f.server_data(b"220 ready\r\n", 0), "the server sent bytes before the client's TLS hello", ""),
     (lambda f: f.server_eof(), "the server stopped before the client's TLS hello", ""),
-    (lambda f: f.client_eof(), "the client stopped before its TLS hello was complete", ""),
     (lambda f: f.time_out(), "the TLS hello did not arrive in time", "header_timeout"),
     (lambda f: f.server_unreachable("connection refused", 0), "connection refused", ""),
 ]
@@ -261,3 +260,23 @@ def carry(
     server_in.write(wire.to_server)
     client_in.write(wire.to_client)
     wire.to_server = wire.to_client = b""
+
+
+@pytest.mark.parametrize("sent", [HELLO[:1], HELLO[:-1]])
+def test_a_client_that_stops_in_its_hello_is_reset(sent: bytes) -> None:
+    wire = Wire().client(sent)
+    wire.filter.client_eof()
+    assert wire.said == (End.ABORT, "the client stopped before its TLS hello was complete", "")
+
+
+def test_a_client_that_says_nothing_ends_quietly() -> None:
+    wire = Wire()
+    wire.filter.client_eof()
+    assert wire.said == (End.CLOSE, "", "")
+    assert wire.client(HELLO).to_server == b""
+
+
+def test_a_connection_that_is_over_holds_on_to_nobody() -> None:
+    wire = Wire().client(HELLO)
+    wire.filter.finish(0)
+    assert wire.filter.judge is not wire.judge

@@ -18,13 +18,15 @@ from config.policy.resolved import (
     Origin,
     PortRange,
     Rule,
+    ServerName,
     Snapshot,
 )
-from parsers.facts import EditKind, HeaderEdit, HttpRequest
-from parsers.http.judging import Ruling
+from parsers.errors import ParseError
+from parsers.facts import ClientHello, EditKind, HeaderEdit, HttpRequest
+from parsers.http.judging import Denial, Ruling
 from proxy.datapath import ConnectionFacts, Redirected
 from proxy.flows.model import Verdict
-from proxy.worker.judges import MAX_TOLD_HEADERS, ConnectionRefused, HttpJudge, JudgeTable, Note
+from proxy.worker.judges import MAX_TOLD_HEADERS, ConnectionRefused, HttpJudge, JudgeTable, NameJudge, Note
 from proxy.worker.options import Refusals
 
 CLIENT, SERVER = 1, 2
@@ -229,3 +231,83 @@ def test_a_record_tells_a_bounded_number_of_headers() -> None:
     assert isinstance(ruling.note, Note)
     assert ruling.note.reason.count("is missing") == MAX_TOLD_HEADERS
     assert ruling.note.reason.endswith("; and 80 more headers")
+
+
+def names(number: int, *patterns: str, audit: bool = False) -> Rule:
+    wanted = tuple(ServerName(pattern) for pattern in patterns)
+    return Rule(origin(number), None, (PortRange(6, 80, 80),), l7=wanted, audit=audit)
+
+
+def name_note(judges: JudgeTable, name: str) -> tuple[bool, Note]:
+    judge = judges.judge(LOCAL_PAIR, 80)
+    assert isinstance(judge, NameJudge)
+    ruling = judge.rule_name(ClientHello(name))
+    assert isinstance(ruling.note, Note)
+    return ruling.permit, ruling.note
+
+
+def test_server_names_decide_at_both_ends() -> None:
+    judges = table(
+        ingress=DirectionPolicy(True, (names(4, "*.example.com"),)),
+        egress=DirectionPolicy(True, (names(3, "a.example.com", "a.example.org"),)),
+    )
+    assert name_note(judges, "A.example.com") == (True, Note(Verdict.FORWARDED, Direction.INGRESS, 4, 5))
+    permit, why = name_note(judges, "b.example.com")
+    assert (permit, why.verdict, why.direction) == (False, Verdict.DROPPED, Direction.EGRESS)
+    assert '"b.example.com" is not "a.example.com"' in why.reason
+    assert name_note(judges, "a.example.org")[1].direction is Direction.INGRESS
+    assert "names no server" in name_note(judges, "")[1].reason
+
+
+def test_names_that_are_only_tried_out_pass_and_are_noted() -> None:
+    judges = table(ingress=DirectionPolicy(True, (names(4, "a.test", audit=True),), audit=True))
+    permit, why = name_note(judges, "b.test")
+    assert (permit, why.verdict) == (True, Verdict.AUDIT)
+
+
+def test_http_at_one_end_and_names_at_the_other_exclude_each_other() -> None:
+    judges = table(
+        ingress=DirectionPolicy(True, (names(4, "a.test"),)),
+        egress=DirectionPolicy(True, (http(3, SERVER_ID, "/a"),)),
+    )
+    refused = judges.judge(LOCAL_PAIR, 80)
+    assert isinstance(refused, ConnectionRefused)
+    assert "HTTP" in refused.reason
+
+
+def test_a_plain_end_has_no_say_in_names() -> None:
+    judges = table(
+        ingress=DirectionPolicy(True, (names(4, "a.test"),)), egress=DirectionPolicy(True, (plain(3, None),))
+    )
+    assert name_note(judges, "a.test")[0]
+    assert not name_note(judges, "b.test")[0]
+
+
+@pytest.mark.parametrize(("method", "permit"), [("", False), ("GET|CONNECT", True), ("GET", False)])
+def test_a_tunnel_is_for_rules_that_name_a_method(method: str, permit: bool) -> None:
+    judges = table(ingress=DirectionPolicy(True, (http(4, CLIENT_ID, "", method),)))
+    judge = judges.judge(LOCAL_PAIR, 80)
+    assert isinstance(judge, HttpJudge)
+    ruling = judge.rule(HttpRequest(b"CONNECT", b"", b"db.test:5432"))
+    assert ruling.permit is permit
+    assert isinstance(ruling.note, Note)
+    assert permit or "CONNECT" in ruling.note.reason
+
+
+def test_a_refusal_is_what_settings_say() -> None:
+    ingress = DirectionPolicy(True, (http(4, CLIENT_ID, "/public"),))
+    snapshot = table(ingress=ingress).snapshot
+    judge = JudgeTable(snapshot, Refusals(Denial.RESET, b"", tell_why=True)).judge(LOCAL_PAIR, 80)
+    assert isinstance(judge, HttpJudge)
+    ruling = judge.rule(HttpRequest(b"GET", "/geheim-\u00e4".encode("latin-1"), b"server"))
+    assert (ruling.permit, ruling.denial, ruling.body) == (False, Denial.RESET, b"")
+    assert b'path "/geheim-?" does not match "/public"' in ruling.told
+    assert b"policy-4" in ruling.told
+
+
+def test_what_no_rule_may_see_is_an_error_with_its_status() -> None:
+    judge = table(ingress=DirectionPolicy(True, (http(4, CLIENT_ID, "/public"),))).judge(LOCAL_PAIR, 80)
+    assert isinstance(judge, HttpJudge)
+    ruling = judge.refuse(HttpRequest(b"GET", b"/%2F", b"server"), ParseError("the path has an encoded slash"))
+    assert (ruling.permit, ruling.status) == (False, 400)
+    assert ruling.note == Note(Verdict.ERROR, Direction.INGRESS, 0, 5, "the path has an encoded slash")
