@@ -39,10 +39,10 @@ def origin(folder: Path) -> Sequence[str]:
     return nghttpd(folder, {ITEMS: SMALL, LARGE: b"x" * LARGE_BYTES})
 
 
-def nghttpd(folder: Path, files: dict[str, bytes], *options: str) -> Sequence[str]:
+def nghttpd(folder: Path, files: dict[str, bytes], *options: str, port: int = PORT) -> Sequence[str]:
     """The command that serves `files`, which are named by their paths in URLs."""
     for name, content in files.items():
         path = folder / "htdocs" / name.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    return ["nghttpd", "--no-tls", "--address", "0.0.0.0", "--htdocs", str(folder / "htdocs"), *options, str(PORT)]
+    return ["nghttpd", "--no-tls", "--address", "0.0.0.0", "--htdocs", str(folder / "htdocs"), *options, str(port)]

@@ -65,6 +65,8 @@ class Opening:
         return False
 
     def client_data(self, data: bytes, now: int) -> bytes:
+        if self.end is not None:
+            return b""
         first = self._first + data if self._first else data
         if first[0] == _TLS_HANDSHAKE:
             self.failure = TLS_FAILURE

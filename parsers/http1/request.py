@@ -55,7 +55,7 @@ def parse_request_untrusted(head: bytes, limits: Http1Limits) -> RequestHead:
         raise _why_malformed(head, limits)
     method, target, minor, block = match.groups()
     if len(method) + len(target) + len(b"  HTTP/1.1") > limits.request_line_bytes:
-        raise ParseError("the request line is too long", 414, limit="request_line_bytes")
+        raise _long_line()
     fields = grammar.fields_of(block)
     if len(fields) > limits.header_count:
         raise ParseError("the request has too many headers", 431, limit="header_count")
@@ -188,8 +188,12 @@ def _why_malformed(head: bytes, limits: Http1Limits) -> ParseError:
     if grammar.OTHER_VERSION.match(head):
         return ParseError("the HTTP version is not 1.0 or 1.1", 505)
     if len(head.partition(b"\r\n")[0]) > limits.request_line_bytes:
-        return ParseError("the request line is too long", 414, limit="request_line_bytes")
+        return _long_line()
     return _not_http(head, "the request head is malformed")
+
+
+def _long_line() -> ParseError:
+    return ParseError("the request line is too long", 414, limit="request_line_bytes")
 
 
 def _not_http(head: bytes, reason: str) -> ParseError:
@@ -207,9 +211,11 @@ def check_unfinished_request(head: bytearray, new: int, limits: Http1Limits) -> 
     line_end = head.find(b"\r\n")
     if line_end < 0:
         if len(head) - head.endswith(b"\r") > limits.request_line_bytes:
-            raise ParseError("the request line is too long", 414, limit="request_line_bytes")
+            raise _long_line()
         if grammar.REQUEST_LINE_START.fullmatch(head) is None:
             raise _not_http(bytes(head), "these bytes are not the start of an HTTP/1 request")
+    elif line_end > limits.request_line_bytes:
+        raise _long_line()
     if grammar.BARE_LF.search(head, max(0, new - 1)):
         raise ParseError("a line does not end in CRLF")
     if line_end >= 0 and line_end + 2 > new and grammar.REQUEST_LINE.match(head) is None:

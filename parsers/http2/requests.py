@@ -16,7 +16,7 @@ MAX_UNACKNOWLEDGED = 64
 """SETTINGS of one side that the other has not acknowledged yet."""
 
 REFUSED_STREAM_COST = 20
-"""What a stream beyond the limit costs, in frames that carry nothing: more than it brings."""
+"""What a header block costs that goes nowhere, in frames that carry nothing: more than a stream brings."""
 
 
 class Requests:
@@ -56,7 +56,7 @@ class Requests:
         self.refuses_above = frames.MAX_STREAM
         """Streams above are not taken on any more."""
         self.serial = 0
-        """Counts what arrived in pieces."""
+        """Changes with each frame, and each block, that arrives in pieces."""
 
     @property
     def is_unfinished(self) -> bool:
@@ -93,7 +93,7 @@ class Requests:
             fault.passed = b"".join(out)
             raise
         if at < size:
-            if not self._held:
+            if at or not self._held:
                 self.serial += 1
             self._held = data[at:]
         else:
@@ -165,7 +165,7 @@ class Requests:
         if stream is not None:
             return self._trailers(number, stream, block, now, client_done=client_done)
         if number <= streams.last or not number & 1:
-            return self._late_trailers(number, block)
+            return self._late_trailers(number, block, now)
         streams.last = number
         self._budget.opened()
         if self._known_judge is not conversation.judge:
@@ -203,7 +203,7 @@ class Requests:
             return None
         return self._rewritten(number, judged.without_table(), end_stream=client_done)
 
-    def _late_trailers(self, number: int, block: bytes) -> bytes:
+    def _late_trailers(self, number: int, block: bytes, now: int) -> bytes:
         """The end of a request that was refused, or reset, while it was on its way."""
         ended = self._conversation.streams.ended.get(number)
         if ended is None:
@@ -211,6 +211,7 @@ class Requests:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, why)
         if ended is Ended.COMPLETE:
             raise ConnectionFault(ErrorCode.STREAM_CLOSED, "a request comes on a stream that has ended")
+        self._budget.control(now, REFUSED_STREAM_COST)
         self._read(block)
         return b""
 

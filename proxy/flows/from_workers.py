@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Final
+from typing import Final, TypedDict
 
 import msgspec
 
@@ -27,6 +27,7 @@ from proxy.flows.model import (
     Ip,
     L7Type,
     LostSource,
+    Policy,
     TrafficDirection,
     Verdict,
 )
@@ -87,6 +88,7 @@ class FailureRecord(msgspec.Struct, frozen=True, gc=False):
     event_type: int
     failure: Failure
     link: Link
+    attribution: Attribution
 
     @property
     def time_ns(self) -> int:
@@ -113,8 +115,9 @@ class FailureRecord(msgspec.Struct, frozen=True, gc=False):
             drop_reason_desc=_POLICY_DENIED_NAME if dropped else "",
             is_reply=False,
             summary=words,
-            deciding=_UNATTRIBUTED.deciding(words),
+            deciding=self.attribution.deciding(words),
             policy_log=(words,),
+            **_policies(self.attribution, failure.direction, self.verdict),
         )
 
 
@@ -140,7 +143,8 @@ class WorkerFlows:
         for failure in batch.failures:
             link = links.get(failure.connection, self._nowhere)
             verdict = _VERDICTS.get(failure.verdict, Verdict.ERROR)
-            records.append(FailureRecord(verdict, EventType.L7, failure, link))
+            attribution = self._attribution(failure, link, verdict) if failure.revision else _UNATTRIBUTED
+            records.append(FailureRecord(verdict, EventType.L7, failure, link, attribution))
         self._ring.extend(records)
         for number in batch.closed:
             links.pop(number, None)
@@ -169,17 +173,40 @@ class WorkerFlows:
         attribution = _UNATTRIBUTED
         # Bytes that do not parse never met a policy.
         if verdict is not Verdict.ERROR:
-            egress = exchange.direction == Direction.EGRESS
-            attribution = self._enricher.attribution(
-                exchange.rule,
-                exchange.revision,
-                Direction.EGRESS if egress else Direction.INGRESS,
-                link.facts.source_endpoint if egress else link.facts.destination_endpoint,
-                denied=verdict not in _ALLOWED,
-            )
+            attribution = self._attribution(exchange, link, verdict)
         records.append(HttpRecord(verdict, EventType.L7, False, exchange, link, attribution))
         if exchange.status:
             records.append(HttpRecord(Verdict.FORWARDED, EventType.L7, True, exchange, link, attribution))
+
+    def _attribution(self, decided: Exchange | Failure, link: Link, verdict: Verdict) -> Attribution:
+        egress = decided.direction == Direction.EGRESS
+        return self._enricher.attribution(
+            decided.rule,
+            decided.revision,
+            Direction.EGRESS if egress else Direction.INGRESS,
+            link.facts.source_endpoint if egress else link.facts.destination_endpoint,
+            denied=verdict not in _ALLOWED,
+        )
+
+
+class _Policies(TypedDict):
+    """The fields of a flow that name who allowed or denied it."""
+
+    egress_allowed_by: tuple[Policy, ...]
+    ingress_allowed_by: tuple[Policy, ...]
+    egress_denied_by: tuple[Policy, ...]
+    ingress_denied_by: tuple[Policy, ...]
+
+
+def _policies(attribution: Attribution, direction: int, verdict: int) -> _Policies:
+    egress, allowed = direction == Direction.EGRESS, verdict in _ALLOWED
+    named = attribution.policies
+    return {
+        "egress_allowed_by": named if egress and allowed else (),
+        "ingress_allowed_by": named if allowed and not egress else (),
+        "egress_denied_by": named if egress and not allowed else (),
+        "ingress_denied_by": () if egress or allowed else named,
+    }
 
 
 def _http_flow(record: HttpRecord, uuid: str) -> Flow:
@@ -191,7 +218,6 @@ def _http_flow(record: HttpRecord, uuid: str) -> Flow:
     # A response carries no decision of its own; its request says who decided.
     attribution = _UNATTRIBUTED if reply else record.attribution
     allowed = verdict in _ALLOWED
-    egress = exchange.direction == Direction.EGRESS
     return Flow(
         time_ns=exchange.time_ns + latency,
         uuid=uuid,
@@ -210,10 +236,7 @@ def _http_flow(record: HttpRecord, uuid: str) -> Flow:
         is_reply=reply,
         summary=summary.http_response(http, latency) if reply else summary.http_request(http),
         deciding=None if reply else attribution.deciding(exchange.reason),
-        egress_allowed_by=attribution.policies if egress and allowed else (),
-        ingress_allowed_by=attribution.policies if allowed and not egress else (),
-        egress_denied_by=attribution.policies if egress and not allowed else (),
-        ingress_denied_by=() if egress or allowed else attribution.policies,
+        **_policies(attribution, exchange.direction, verdict),
         policy_log=() if allowed else (attribution.log(exchange.reason),),
     )
 

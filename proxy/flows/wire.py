@@ -51,7 +51,10 @@ class Exchange(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Failure(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A connection that ended for a reason of its own: bytes that do not parse, permission gone, no upstream."""
+    """What there is to tell of a connection itself: why it ended, or the server name that it was judged by.
+
+    `revision` 0: no policy had a say in it.
+    """
 
     connection: int
     time_ns: int
@@ -59,6 +62,8 @@ class Failure(msgspec.Struct, array_like=True, frozen=True, gc=False):
     direction: int
     reason: str
     detail: str
+    rule: int = 0
+    revision: int = 0
 
 
 class Batch(msgspec.Struct, array_like=True, frozen=True):

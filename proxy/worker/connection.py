@@ -349,22 +349,23 @@ class Downstream(_Side):
                 self, monotonic_ns(), Verdict.DROPPED, judge.direction, judge.reason, "permission withdrawn"
             )
             self.abort()
-        elif not self._takes(judge):
-            why = "the rules of this port are about another protocol now"
-            self._worker.reports.failure(self, monotonic_ns(), Verdict.DROPPED, Direction.INGRESS, why)
-            self.abort()
+        else:
+            self._take(judge)
 
-    def _takes(self, judge: ConnectionJudge) -> bool:
-        """Put the connection under another judge. False: that one does not permit it, or judges other things."""
-        filter_ = self.filter
-        match filter_, judge:
-            case TlsFilter(), NameJudge():
+    def _take(self, judge: ConnectionJudge) -> None:
+        """Put the connection under another judge; end it if that one does not permit it, or judges other things."""
+        match self.filter, judge:
+            case TlsFilter(hello=hello), NameJudge():
                 self._names = judge
-                return filter_.hello is None or self.rule_name(filter_.hello).permit
-            case ((Opening() | Http1Filter() | Http2Filter()), HttpJudge()):
+                if hello is not None and not judge.rule_name(hello).permit:
+                    self.rule_name(hello)
+                    self.abort()
+            case ((Opening() | Http1Filter() | Http2Filter() as filter_), HttpJudge()):
                 filter_.judge = judge
-                return True
-        return False
+            case _:
+                why = "the rules of this port are about another protocol now"
+                self._worker.reports.failure(self, monotonic_ns(), Verdict.DROPPED, Direction.INGRESS, why)
+                self.abort()
 
     def check_time(self, now: int) -> None:
         """Called every second: end what takes too long."""

@@ -53,21 +53,19 @@ class Reports:
     ) -> None:
         """A connection, or a part of it, that ended for a reason of its own."""
         self.counters[f"failures.{verdict.name.lower()}"] += 1
-        self._keep(connection, now, verdict, direction, reason, detail)
+        self._keep(connection, wire.Failure(connection.id, now + self._offset, int(verdict), direction, reason, detail))
 
     def judged_name(self, connection: Reporting, now: int, note: Note, said: str) -> None:
         """A TLS connection has been judged by the name that its client asks for."""
         self.counters[f"names.{note.verdict.name.lower()}"] += 1
-        self._keep(connection, now, note.verdict, note.direction, said, note.reason)
+        told = (int(note.verdict), int(note.direction), said, note.reason, note.rule, note.revision)
+        self._keep(connection, wire.Failure(connection.id, now + self._offset, *told))
 
-    def _keep(
-        self, connection: Reporting, now: int, verdict: Verdict, direction: int, reason: str, detail: str
-    ) -> None:
+    def _keep(self, connection: Reporting, record: wire.Failure) -> None:
         if len(self._failures) >= MAX_FAILURES_PER_BATCH:
             self._lost += 1
             return
         self._tell(connection)
-        record = wire.Failure(connection.id, now + self._offset, int(verdict), direction, reason, detail)
         self._failures.append(record)
 
     def limit(self, name: str) -> None:

@@ -19,13 +19,11 @@ REGRESSIONS = (
         "opening",
         bytes.fromhex("00010100") + b"\x16GET / HTTP/1.1\r\nHost: a\r\n\r\n",
         "first bytes of TLS end the connection, and what comes then is taken for HTTP",
-        "produced behind the end",
     ),
     Regression(
         "http1_request",
         b"\1\1\1\1GET /" + b"q" * 96 + b" HTTP/1.1\r\n",
         "a request line that is too long is waited for when it comes at once, and refused when it comes in pieces",
-        "('', 'the request line is too long')",
     ),
 )
 

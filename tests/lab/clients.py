@@ -13,7 +13,7 @@ from tests.lab.support import Node
 CLIENT = "shop/client"
 _TOLD = "%{stderr}%{json}%{header_json}\n"
 _STATISTICS = re.compile(r"^ *\d+ +\+\S+ +\+\S+ +\S+ +(\d{3}) +\S+ (/.*)$", re.MULTILINE)
-PATIENCE_S = 20
+PATIENCE_S = 60
 """How long a program may take for all of its requests."""
 
 

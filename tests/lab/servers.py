@@ -153,7 +153,7 @@ async def extended_connect(reader: asyncio.StreamReader, writer: asyncio.StreamW
 async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Behind TLS. The names that clients asked for (SNI) are in the log."""
     while head := await reader.readuntil(b"\r\n\r\n"):
-        body = b"hello\n" if b"/large" not in head else PIECE * 64
+        body = b"hello\n" if b"/large" not in head else PIECE * 4
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
 
 

@@ -369,10 +369,9 @@ def test_a_gibibyte_comes_down_in_chunks(node: Node, bounded: None) -> None:
 
 
 def test_a_gibibyte_comes_down_over_http2(node: Node, bounded: None) -> None:
-    done = Curl(
-        node, VERSIONS["2"], "--output", "/dev/null", "--write-out", "%{size_download}", url(NGINX_H2, "/public/large")
-    )
-    assert done.exit_code == 0
+    told = ("--output", "/dev/null", "--write-out", "%{http_code} %{size_download}")
+    done = Curl(node, VERSIONS["2"], *told, url(NGINX_H2, "/public/large"))
+    assert (done.exit_code, done.body) == (0, f"200 {GIB}".encode())
 
 
 # -- servers that do not want the body --------------------------------------------------------------------------------

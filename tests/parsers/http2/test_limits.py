@@ -80,6 +80,13 @@ def test_window_updates_that_go_with_data_are_no_flood() -> None:
     assert wire.filter.end is None
 
 
+def test_headers_for_a_stream_that_was_refused() -> None:
+    wire = opened()
+    wire.filter.client_data(frames.headers(1, encode(request(b"/deny")), end_stream=False), 1)
+    assert fed(wire, [frames.headers(1, b"", end_stream=True)] * 1000) < 100
+    ended_by(wire, "control_frames")
+
+
 def test_rapid_reset() -> None:
     wire = opened()
     pieces = (
@@ -184,3 +191,21 @@ def test_what_is_remembered_is_bounded() -> None:
     assert len(requests._known) <= LIMITS.memo_entries
     assert len(wire.filter._conversation.streams.ended) <= LIMITS.ended_streams
     assert not wire.filter._conversation.streams.live
+
+
+def test_what_is_unfinished_has_another_name_each_time() -> None:
+    """However the pieces fall, a connection on which things go on does not look like one that waits for a head."""
+    wire = opened()
+    frame = frames.headers(1, GET, end_stream=True)
+    half = len(frame) // 2
+    wire.filter.client_data(frame[:half], 1)
+    seen = {wire.filter.unfinished_head}
+    for number in range(3, 41, 2):
+        following = frames.headers(number, GET, end_stream=True)
+        wire.filter.client_data(frame[half:] + following[:half], 1)
+        frame = following
+        seen.add(wire.filter.unfinished_head)
+    assert len(seen) == 20
+    assert 0 not in seen
+    wire.filter.client_data(frame[half:], 1)
+    assert wire.filter.unfinished_head == 0
