@@ -9,6 +9,7 @@ and answered here never reaches the server.
 frames.py     frames, error codes, and how to build them
 hpack.py      header compression (RFC 7541): a decoder, and an encoder that never needs a table
 fields.py     header blocks: what makes one malformed, pseudo-header fields, a request as rules see it
+reader.py     frames out of bytes, for both directions
 blocks.py     HEADERS with their CONTINUATIONs, until a block is whole
 settings.py   SETTINGS as they go on: with the bounds that we impose
 judged.py     a request's block with its ruling

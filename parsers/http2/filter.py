@@ -87,7 +87,7 @@ class Http2Filter:
         try:
             out = self._requests.feed(data, now)
         except ConnectionFault as fault:
-            out = fault.passed
+            out = self._requests.passed
             self._fail(fault.code, fault.reason, fault.limit)
         if self._conversation.waiting or self._conversation.owed_credit:
             self._say()

@@ -48,12 +48,11 @@ class ErrorCode(IntEnum):
 
 
 class ConnectionFault(ParseError):
-    """The connection can not go on: GOAWAY with `code`, then the end. `passed`: what still goes on, from before it."""
+    """The connection can not go on: GOAWAY with `code`, then the end."""
 
     def __init__(self, code: ErrorCode, reason: str, *, limit: str = "") -> None:
         super().__init__(reason, limit=limit)
         self.code = code
-        self.passed = b""
 
 
 class StreamFault(ParseError):

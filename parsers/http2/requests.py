@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from parsers.http2 import frames, settings
-from parsers.http2.blocks import OpenBlock, check_dependency, fragment
+from parsers.http2.blocks import check_dependency
 from parsers.http2.budget import SETTINGS_COST, Budget
 from parsers.http2.conversation import Conversation, acknowledged
 from parsers.http2.fields import RefusedFields, check_trailers, request_of
 from parsers.http2.frames import ConnectionFault, ErrorCode, StreamFault
 from parsers.http2.hpack import EMPTY_TABLE, Decoder, Field
 from parsers.http2.judged import JudgedBlock, RefusedRequest
+from parsers.http2.reader import FrameReader
 from parsers.http2.streams import Ended, Stream
 
 MAX_UNACKNOWLEDGED = 64
@@ -19,8 +20,8 @@ REFUSED_STREAM_COST = 20
 """What a header block costs that goes nowhere, in frames that carry nothing: more than a stream brings."""
 
 
-class Requests:
-    """`feed` gives the bytes for the server. A frame is passed on whole or not at all."""
+class Requests(FrameReader):
+    """Bytes of the client → bytes for the server. Faults are ConnectionFaults."""
 
     __slots__ = (
         "_bounds",
@@ -29,25 +30,19 @@ class Requests:
         "_conversation",
         "_decoder",
         "_has_settings",
-        "_held",
         "_is_stateless",
         "_known",
         "_known_judge",
-        "_limits",
-        "_open",
         "refuses_above",
-        "serial",
     )
 
     def __init__(self, conversation: Conversation, budget: Budget) -> None:
+        super().__init__(conversation.shared.limits)
         self._conversation = conversation
         self._budget = budget
-        self._limits = conversation.shared.limits
         self._bounds = settings.of_client(self._limits)
         self._decoder = Decoder(self._limits.header_list_bytes)
         self._has_settings = False
-        self._held = b""
-        self._open: OpenBlock | None = None
         self._known: dict[bytes, JudgedBlock] = {}
         self._known_judge = conversation.judge
         self._is_stateless = False
@@ -55,59 +50,16 @@ class Requests:
         self._clear_due = False
         self.refuses_above = frames.MAX_STREAM
         """Streams above are not taken on any more."""
-        self.serial = 0
-        """Changes with each frame, and each block, that arrives in pieces."""
 
     @property
     def is_unfinished(self) -> bool:
         """A header block, or the first SETTINGS, have begun and not ended."""
-        is_head = len(self._held) > 3 and self._held[3] in (frames.HEADERS, frames.CONTINUATION)
-        return self._open is not None or is_head or not self._has_settings
+        return self.holds_head or not self._has_settings
 
-    def feed(self, data: bytes, now: int) -> bytes:
-        """Bytes from the client → bytes for the server. Raises ConnectionFault."""
-        if self._held:
-            data = self._held + data
-        size, at, start = len(data), 0, 0
-        out: list[bytes] = []
-        unpack = frames.HEAD.unpack_from
-        try:
-            while size - at >= frames.HEADER_BYTES:
-                high, low, kind, flags, stream = unpack(data, at)
-                length = high << 8 | low
-                if length > frames.MAX_PAYLOAD:
-                    raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame is larger than was agreed")
-                end = at + frames.HEADER_BYTES + length
-                if end > size:
-                    break
-                instead = self._frame(kind, flags, stream & frames.MAX_STREAM, data, at, end, now)
-                if instead is not None:
-                    if start < at:
-                        out.append(data[start:at])
-                    if instead:
-                        out.append(instead)
-                    start = end
-                at = end
-        except ConnectionFault as fault:
-            out.append(data[start:at])
-            fault.passed = b"".join(out)
-            raise
-        if at < size:
-            if at or not self._held:
-                self.serial += 1
-            self._held = data[at:]
-        else:
-            self._held = b""
-        if start == 0 and at == size:
-            return data
-        if start < at:
-            out.append(data[start:at])
-        return out[0] if len(out) == 1 else b"".join(out)
+    def _too_large(self) -> ConnectionFault:
+        return ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame is larger than was agreed")
 
     def _frame(self, kind: int, flags: int, stream: int, data: bytes, at: int, end: int, now: int) -> bytes | None:
-        """What goes on instead of the frame data[at:end]; None: it goes on as it is."""
-        if self._open is not None:
-            return self._continue(kind, flags, stream, data[at:end], now)
         if kind == frames.HEADERS and self._has_settings:
             return self._headers(flags, stream, data, at, end, now)
         if kind == frames.DATA and self._has_settings:
@@ -136,26 +88,6 @@ class Requests:
         return b""
 
     # -- header blocks ---------------------------------------------------------------------------------------------
-
-    def _headers(self, flags: int, stream: int, data: bytes, at: int, end: int, now: int) -> bytes | None:
-        block = data[at + frames.HEADER_BYTES : end]
-        if flags & (frames.PADDED | frames.HAS_PRIORITY):
-            block = fragment(flags, block, stream)
-        if not flags & frames.END_HEADERS:
-            self._open = OpenBlock(stream, flags, data[at:end], block, self._limits)
-            self.serial += 1
-            return b""
-        return self._block(stream, flags, block, now)
-
-    def _continue(self, kind: int, flags: int, stream: int, raw: bytes, now: int) -> bytes | None:
-        whole = self._open
-        assert whole is not None
-        whole.add(kind, stream, raw)
-        if not flags & frames.END_HEADERS:
-            return b""
-        self._open = None
-        instead = self._block(stream, whole.flags, whole.block, now)
-        return whole.raw if instead is None else instead
 
     def _block(self, number: int, flags: int, block: bytes, now: int) -> bytes | None:
         conversation = self._conversation

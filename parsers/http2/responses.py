@@ -4,75 +4,40 @@ from __future__ import annotations
 
 from parsers.errors import ParseError
 from parsers.http2 import frames, settings
-from parsers.http2.blocks import OpenBlock, fragment
 from parsers.http2.budget import Budget
 from parsers.http2.conversation import Conversation, acknowledged
 from parsers.http2.fields import check_list, check_trailers, response_status
 from parsers.http2.hpack import Decoder, Field
+from parsers.http2.reader import FrameReader
 from parsers.http2.requests import MAX_UNACKNOWLEDGED
 from parsers.http2.streams import Ended, Stream
 
+NOT_HTTP2 = "the server does not speak HTTP/2"
 TRAILERS = 0
 """Stands for the status of a block that has none."""
 
 
-class Responses:
-    """`feed` gives the bytes for the client. Every ParseError is the server's fault, and the connection's end."""
+class Responses(FrameReader):
+    """Bytes of the server → bytes for the client. Every ParseError is the server's fault, and the connection's end."""
 
-    __slots__ = ("_bounds", "_budget", "_conversation", "_decoder", "_held", "_known", "_limits", "_open", "passed")
+    __slots__ = ("_bounds", "_budget", "_conversation", "_decoder", "_known")
 
     def __init__(self, conversation: Conversation, budget: Budget) -> None:
+        super().__init__(conversation.shared.limits)
         self._conversation = conversation
         self._budget = budget
-        self._limits = conversation.shared.limits
         self._bounds = settings.of_server(self._limits)
         self._decoder = Decoder(self._limits.header_list_bytes)
-        self._held = b""
-        self._open: OpenBlock | None = None
         self._known: dict[bytes, int] = {}
-        self.passed = b""
 
-    def feed(self, data: bytes, now: int) -> bytes:
-        """Bytes from the server → bytes for the client. Raises ParseError; `passed` is what still goes on then."""
-        if self._held:
-            data = self._held + data
-        size, at, start = len(data), 0, 0
-        out: list[bytes] = []
-        unpack = frames.HEAD.unpack_from
-        try:
-            while size - at >= frames.HEADER_BYTES:
-                high, low, kind, flags, stream = unpack(data, at)
-                length = high << 8 | low
-                if not self._conversation.server_spoke:
-                    _check_first(length, kind, flags)
-                if length > frames.MAX_PAYLOAD:
-                    raise ParseError("a frame of the server is larger than was agreed", 502)
-                end = at + frames.HEADER_BYTES + length
-                if end > size:
-                    break
-                instead = self._frame(kind, flags, stream & frames.MAX_STREAM, data, at, end, now)
-                if instead is not None:
-                    if start < at:
-                        out.append(data[start:at])
-                    if instead:
-                        out.append(instead)
-                    start = end
-                at = end
-        except ParseError:
-            out.append(data[start:at])
-            self.passed = b"".join(out)
-            raise
-        self._held = data[at:] if at < size else b""
-        if start == 0 and at == size:
-            return data
-        if start < at:
-            out.append(data[start:at])
-        return out[0] if len(out) == 1 else b"".join(out)
+    def _too_large(self) -> ParseError:
+        why = "a frame of the server is larger than was agreed" if self._conversation.server_spoke else NOT_HTTP2
+        return ParseError(why, 502)
 
     def _frame(self, kind: int, flags: int, stream: int, data: bytes, at: int, end: int, now: int) -> bytes | None:
-        """What goes on instead of the frame data[at:end]; None: it goes on as it is."""
-        if self._open is not None:
-            return self._continue(kind, flags, stream, data[at:end], now)
+        if not self._conversation.server_spoke and (kind != frames.SETTINGS or flags & frames.ACK):
+            # RFC 9113 §3.4: the first frame is SETTINGS. A server of HTTP/1 says something else here.
+            raise ParseError(NOT_HTTP2, 502)
         match kind:
             case frames.DATA:
                 self._data(flags, stream, is_empty=end - at == frames.HEADER_BYTES)
@@ -89,26 +54,6 @@ class Responses:
             case _:
                 return b""
         return None
-
-    def _headers(self, flags: int, number: int, data: bytes, at: int, end: int, now: int) -> bytes | None:
-        block = data[at + frames.HEADER_BYTES : end]
-        if flags & (frames.PADDED | frames.HAS_PRIORITY):
-            block = fragment(flags, block, number)
-        if not flags & frames.END_HEADERS:
-            self._open = OpenBlock(number, flags, data[at:end], block, self._limits)
-            return b""
-        self._block(number, flags, block, now)
-        return None
-
-    def _continue(self, kind: int, flags: int, number: int, raw: bytes, now: int) -> bytes:
-        whole = self._open
-        assert whole is not None
-        whole.add(kind, number, raw)
-        if not flags & frames.END_HEADERS:
-            return b""
-        self._open = None
-        self._block(number, whole.flags, whole.block, now)
-        return whole.raw
 
     def _block(self, number: int, flags: int, block: bytes, now: int) -> None:
         stream = self._conversation.streams.live.get(number)
@@ -208,9 +153,3 @@ class Responses:
         conversation.remember_table(conversation.server_tables, values.get(settings.HEADER_TABLE_SIZE))
         conversation.server_spoke = True
         return instead + conversation.take_waiting() if is_first else instead
-
-
-def _check_first(length: int, kind: int, flags: int) -> None:
-    """RFC 9113 §3.4: the first frame is SETTINGS. A server of HTTP/1 says something else here."""
-    if kind != frames.SETTINGS or flags & frames.ACK or length > frames.MAX_PAYLOAD:
-        raise ParseError("the server does not speak HTTP/2", 502)

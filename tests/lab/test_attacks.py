@@ -130,10 +130,8 @@ def test_refusals_wait_for_a_client_that_reads_them(node: Node, worker: int) -> 
     with node.connection(80, timeout=2) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         burst = request_bytes("GET", "/secret") * 1000
-        sent = 0
         with pytest.raises(TimeoutError):
-            while sent < 1 << 30:
-                sent += connection.send(burst)
+            connection.sendall(burst * 1000)
         assert peak_kib(worker) - before < ALLOWED_GROWTH_KIB
 
 
@@ -142,7 +140,7 @@ def test_the_longest_idle_connection_makes_room_for_a_new_one(node: Node, worker
     with ExitStack() as stack:
         crowd = [stack.enter_context(node.http()) for _ in range(MAX_CONNECTIONS + 50)]
         assert crowd[-1].request("GET", "/public").status == 200
-        with pytest.raises(OSError, match="reset|ended"):
+        with pytest.raises(OSError, match=r"reset|ended"):
             crowd[0].request("GET", "/public")
     grown(node, "idle_connections", before, 50)
 
@@ -155,11 +153,16 @@ def test_a_crowd_that_is_busy_keeps_others_out_and_is_counted(node: Node, worker
         for http in busy:
             http.send(request_bytes("GET", "/drip"))
         time.sleep(1)
-        with pytest.raises(OSError, match="reset|ended"), node.http() as http:
+        with pytest.raises(OSError, match=r"reset|ended"), node.http() as http:
             http.request("GET", "/public")
         for http in busy:
             assert http.answer().status == 200
     grown(node, "max_connections", before)
+
+
+def read_all(connection: socket.socket) -> None:
+    while connection.recv(1 << 16):
+        pass
 
 
 FLOODS = {
@@ -242,8 +245,7 @@ def test_streams_whose_client_opens_no_window(node: Node, worker: int) -> None:
         connection.sendall(PREFACE + closed)
         connection.sendall(b"".join(frames.headers(n, GET, end_stream=True) for n in range(1, 201, 2)))
         with pytest.raises(TimeoutError):
-            while connection.recv(1 << 16):
-                pass
+            read_all(connection)
         with node.http() as http:
             assert http.request("GET", "/public").status == 200
         assert peak_kib(worker) - before < ALLOWED_GROWTH_KIB
