@@ -23,14 +23,14 @@ from typing import Any
 import yaml
 
 from benchmarks import machine, processes
-from benchmarks.attacker import ATTACKS, RAMP_S, UNDER_WAY
+from benchmarks.attacker import ATTACKS, FLOODING, RAMP_S, UNDER_WAY
 from benchmarks.failure import BenchmarkError
 from benchmarks.http2 import ITEMS, SMALL, nghttpd
 from benchmarks.machine import Processors
 from benchmarks.report import Ratio, Report, Row, compare
 from benchmarks.rules import PORT, READ_API
 from benchmarks.subjects.penstock import policy
-from benchmarks.topology import CLIENT, HERE, SERVER, Topology, compiled, only_one, topology
+from benchmarks.topology import ATTACKER, HERE, SERVER, Topology, compiled, only_one, topology
 from benchmarks.wrk import Wrk
 
 NAME = "attacks"
@@ -48,6 +48,9 @@ GRACE_S = 20.0
 SETTLE_DEADLINE_S = 15.0
 SETTLED_BUSY = 0.1
 KEPT_ENOUGH = 80.0
+FULL_PERCENT, STRONG_PERCENT = 95.0, 5.0
+"""A flood by an attacker that got less than this of a processor that was full is none."""
+
 STEADY = 0.7
 POLITE = ("nice", "-n", "19")
 """Attackers, and whatever serves them alone, take what the well-behaved load leaves of its processor."""
@@ -61,7 +64,8 @@ NOTES = (
     "The attacker has the rest of the load's processor (nice 19); one loop serves all connections of a worker, so an",
     "attack that is work for the proxy takes its share of the rate. What must not happen is that nothing is left.",
     "open: the attacker's connections at once, at most. made, cut: during the whole attack, a little longer than wrk's",
-    "run. growth: of the worker's peak memory over what it had before; the largest of the rounds.",
+    "run. attacker cpu: its own share of the load's processor. growth: of the worker's peak memory over what it had",
+    "before; the largest of the rounds.",
     "limit hits: all counters `limits.*` of the agent's status together.",
 )
 
@@ -106,6 +110,7 @@ class Sample:
     failed: int
     proxy_busy_percent: float
     load_busy_percent: float
+    attacker_cpu_percent: float
     attacker: Mapping[str, int] = field(default_factory=dict)
     growth_mib: float = 0.0
     limits: Counter[str] = field(default_factory=Counter)
@@ -209,8 +214,8 @@ class Bench:
             port = _past_port(case) if aim == PAST else CASES[case].port
             with _attack(self._place, case, port) as attacker:
                 time.sleep(CASES[case].warm_s)
-                sample = self._load()
-            sample.attacker = attacker
+                sample = self._load([attacker.pid])
+            sample.attacker = attacker.told
         if self._worker_pid() != self._worker:
             raise BenchmarkError(f"{case}: the worker has ended under the attack")
         sample.growth_mib = processes.peak_memory_mib([self._worker]) - memory
@@ -218,11 +223,13 @@ class Bench:
         sample.limits = self._limits() - before
         return sample
 
-    def _load(self) -> Sample:
+    def _load(self, attacker: Sequence[int] = ()) -> Sample:
         both = (self._place.processors.proxy, self._place.processors.load)
         busy, start = [machine.busy_seconds(cpu) for cpu in both], time.monotonic()
+        used = processes.cpu_seconds([*attacker])
         printed = WELL_BEHAVED.run(self._place, self._place.server_address, PORT, self._seconds)
         elapsed = time.monotonic() - start
+        used = processes.cpu_seconds([*attacker]) - used
         proxy_busy, load_busy = (
             100 * (machine.busy_seconds(cpu) - before) / elapsed for cpu, before in zip(both, busy, strict=True)
         )
@@ -230,7 +237,7 @@ class Bench:
         if found["refused"]:
             raise BenchmarkError(f"{found['refused']} requests of the well-behaved load were refused")
         rate = found["requests"] / found["duration_us"] * 1e6
-        return Sample(rate, found["p99_us"], found["failed"], proxy_busy, load_busy)
+        return Sample(rate, found["p99_us"], found["failed"], proxy_busy, load_busy, 100 * used / elapsed)
 
     def _worker_pid(self) -> int:
         [worker] = self._place.lab.agent.status()["proxy"]["workers"]
@@ -252,22 +259,30 @@ class Bench:
         raise BenchmarkError(f"the worker is still busy {SETTLE_DEADLINE_S:g} s after an attack")
 
 
+@dataclass(frozen=True, slots=True)
+class Attacking:
+    """An attacker's process, and, after its end, what it told of its connections."""
+
+    pid: int
+    told: dict[str, int] = field(default_factory=dict)
+
+
 @contextmanager
-def _attack(place: Topology, case: str, port: int) -> Iterator[dict[str, int]]:
-    """The attacker, under way. What it tells at its end is in the dictionary afterwards."""
+def _attack(place: Topology, case: str, port: int) -> Iterator[Attacking]:
+    """The attacker, under way."""
     argv = [*POLITE, *_python("benchmarks.attacker", case, place.server_address, str(port))]
-    child = place.popen(CLIENT, argv, place.processors.load, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    told: dict[str, int] = {}
+    child = place.popen(ATTACKER, argv, place.processors.load, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    attacking = Attacking(child.pid)
     try:
         assert child.stdout is not None
         if child.stdout.readline().strip() != UNDER_WAY:
             raise BenchmarkError(f"the attacker {case} has failed: {child.communicate(timeout=RAMP_S)[1].strip()}")
-        yield told
+        yield attacking
         child.terminate()
         out, err = child.communicate(timeout=GRACE_S)
         if child.returncode:
             raise BenchmarkError(f"the attacker {case} has failed: {err.strip()}")
-        told.update(json.loads(out))
+        attacking.told.update(json.loads(out))
     except subprocess.TimeoutExpired as error:
         raise BenchmarkError(f"the attacker {case} does not come to an end") from error
     finally:
@@ -307,6 +322,7 @@ def _row(case: str, aim: str, samples: Samples) -> Row:
         "load_busy_percent": median(sample.load_busy_percent for sample in found),
     }
     if aim != ALONE:
+        metrics["attacker_cpu_percent"] = median(sample.attacker_cpu_percent for sample in found)
         for metric, key in (("open_count", "most"), ("made_count", "made"), ("cut_count", "cut")):
             metrics[metric] = median(sample.attacker[key] for sample in found)
     if aim == ATTACKED:
@@ -326,10 +342,22 @@ def _doubts(rows: Sequence[Row]) -> list[str]:
         told.append(
             f"NOT STEADY: nobody attacked, and yet rounds differ a lot in {len(unsteady)} cases. Measure again."
         )
+    weak = [row.case for row in rows if row.subject == ATTACKED and _is_weak(row)]
+    if weak:
+        told.append(
+            f"WEAK ATTACK: others left the attacker no processor in {', '.join(weak)}: kept says nothing there."
+        )
     harmed = [row.case for row in rows if row.metrics.get("kept_percent", KEPT_ENOUGH) < KEPT_ENOUGH]
     if harmed:
         told.append(f"LESS THAN {KEPT_ENOUGH:.0f} % KEPT: {', '.join(harmed)}.")
     return told
+
+
+def _is_weak(row: Row) -> bool:
+    """The load's processor was full, and the attacker had next to nothing of it."""
+    if ATTACKS[row.case].connections != FLOODING:
+        return False
+    return row.metrics["load_busy_percent"] > FULL_PERCENT and row.metrics["attacker_cpu_percent"] < STRONG_PERCENT
 
 
 def _introduce(processors: Processors, rounds: int, seconds: int) -> None:

@@ -10,6 +10,7 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -86,19 +87,25 @@ static void drop(int fd)
     close(fd);
 }
 
-/* Send the last `left` bytes of an answer; what does not fit waits for EPOLLOUT. */
-static void send_rest(int fd, const struct answer *a, size_t left)
+/* Send the last `left` bytes of an answer; what does not fit waits for EPOLLOUT. Returns 0 if the connection is gone:
+ * nobody would read from it while it waits to write, and an error that nobody takes notice of would come back at once. */
+static int send_rest(int fd, const struct answer *a, size_t left)
 {
     size_t before = connections[fd].left;
     ssize_t n = send(fd, a->bytes + a->length - left, left, MSG_NOSIGNAL);
 
+    if (n < 0 && errno != EAGAIN) {
+        drop(fd);
+        return 0;
+    }
     if (n < 0)
-        n = 0; /* EAGAIN; an error shows on the next read */
+        n = 0;
     connections[fd].left = left - n;
     if (connections[fd].left && !before)
         watch(fd, EPOLL_CTL_MOD, EPOLLOUT);
     else if (!connections[fd].left && before)
         watch(fd, EPOLL_CTL_MOD, EPOLLIN);
+    return 1;
 }
 
 /* Answer every whole head that is held, in order, one answer at a time. */
@@ -112,12 +119,13 @@ static void serve(int fd)
         const struct answer *a;
 
         if (memmem(start, end + 2 - start, last, sizeof(last) - 1)) {
-            send_rest(fd, &last_answer, last_answer.length);
-            drop(fd);
+            if (send_rest(fd, &last_answer, last_answer.length))
+                drop(fd);
             return;
         }
         a = memcmp(start, large, sizeof(large) - 1) ? &small_answer : &large_answer;
-        send_rest(fd, a, a->length);
+        if (!send_rest(fd, a, a->length))
+            return;
         c->held -= end + 4 - start;
         start = end + 4;
     }
@@ -140,8 +148,7 @@ static void readable(int fd)
 
 static void writable(int fd)
 {
-    send_rest(fd, &large_answer, connections[fd].left);
-    if (!connections[fd].left)
+    if (send_rest(fd, &large_answer, connections[fd].left) && !connections[fd].left)
         serve(fd);
 }
 

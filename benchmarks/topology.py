@@ -29,6 +29,7 @@ from proxy.lab.workloads import open_ports
 
 HERE = Path(__file__).resolve().parent
 CLIENT = "bench/client"
+ATTACKER = "bench/attacker"
 SERVER = "bench/server"
 NODE = "node"
 LAB_PREFIX = "bench-"
@@ -135,7 +136,7 @@ def topology(
         Lab.up(LAB_PREFIX + name, manifests, policies=policies, settings=settings) as lab,
     ):
         place = Topology(lab, processors, origin, log)
-        for where in (CLIENT, NODE):
+        for where in (CLIENT, ATTACKER, NODE):
             place.run(where, ["sh", "-c", _PORTS], processors.load, _LISTEN_DEADLINE_S)
         place.serve(SERVER, origin(place.folder), PORT, processors.load)
         yield place

@@ -47,6 +47,9 @@ class Limits(_Section):
     )
     max_client_hello: int = Field(default=16384, ge=512, le=65536, description="bytes of the start of a TLS connection")
     max_connections: int = Field(default=10000, ge=1, description="proxied connections of one worker")
+    flood_penalty_s: float = Field(
+        default=10.0, ge=0, description="that a client of many floods gets no new connections; 0 = never"
+    )
     header_timeout_s: float = Field(default=10.0, gt=0, description="from the first byte of a head to its last")
     stream_idle_timeout_s: float = Field(default=300.0, gt=0, description="silence inside a request")
     client_idle_timeout_s: float = Field(default=3600.0, gt=0, description="silence between requests")

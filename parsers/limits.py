@@ -65,7 +65,7 @@ class Http2Limits:
     control_frames: int = 1000
     """Frames that carry nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, unknown ones) in a burst (CVE-2019-9512 …).
 
-    A hundred a second come back, and ten for each request or frame of data.
+    A fifth of it is there from the start; a hundred a second come back, and ten for each request or frame of data.
     """
 
     empty_frames: int = 1

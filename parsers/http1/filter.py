@@ -32,7 +32,9 @@ class Http1Filter:
     """The filter of one connection (`parsers.filters.Filter`). Set `judge` to another: the next request meets it."""
 
     __slots__ = (
+        "_answers",
         "_body_left",
+        "_burst",
         "_chunks",
         "_client",
         "_discard_left",
@@ -64,6 +66,10 @@ class Http1Filter:
         self.limit = ""
         self._shared = shared
         self._tag = tag
+        self._answers: list[bytes] = []
+        """What `answer` is put together from: once for each read, or large ones would be copied again and again."""
+        self._burst = 0
+        """Requests that were refused in what was read at once."""
         self._owed: deque[Owed] = deque()
         self._client = ClientState.HEAD
         self._head = HeadBuffer(check_unfinished_request, shared.limits)
@@ -113,13 +119,17 @@ class Http1Filter:
                     self._owed.append(Owed(judged, now))
                     return data
                 if not judged.ruling.permit:
+                    self._burst = 0
                     self._refuse(judged, now)
+                    self._put_answers_together()
                     return b""
         out: list[bytes] = []
+        self._burst = 0
         try:
             self._feed_client(data, out, now)
         except ParseError as error:
             self._refuse_bytes(error, now)
+        self._put_answers_together()
         return out[0] if len(out) == 1 else b"".join(out)
 
     def _feed_client(self, data: bytes, out: list[bytes], now: int) -> None:
@@ -203,6 +213,9 @@ class Http1Filter:
 
     def _refuse(self, judged: JudgedHead, now: int) -> None:
         """Answer in the server's place. A body that may follow is read over, up to a bound."""
+        self._burst += 1
+        if self._burst > self._shared.limits.pipelined_requests:
+            raise ParseError("too many refused requests come at once", 429, limit="pipelined_requests")
         if judged.ruling.denial is not Denial.ANSWER:
             self._refuse_without_words(judged, now)
             return
@@ -270,8 +283,13 @@ class Http1Filter:
         if self._owed:
             self._owed.append(owed)
             return
-        self.answer += owed.answer
+        if owed.answer:
+            self._answers.append(owed.answer)
         self.end = owed.end
+
+    def _put_answers_together(self) -> None:
+        self.answer += b"".join(self._answers)
+        self._answers.clear()
 
     def client_eof(self) -> None:
         """The client will send no more. A request cut off must not reach the server as a whole one."""
@@ -455,6 +473,7 @@ class Http1Filter:
     def time_out(self) -> None:
         """The client takes too long over a request head: 408 behind what is owed, then the end."""
         self._refuse_bytes(ParseError("the request head did not arrive in time", 408, limit="header_timeout"), 0)
+        self._put_answers_together()
 
     def drain(self, now: int) -> bool:
         return self.is_idle

@@ -17,7 +17,7 @@ from parsers.limits import Http1Limits
 class JudgedHead(Judged):
     """A request head with its ruling: what the memo holds. `rebuilt`: what goes on instead of the head as it came."""
 
-    __slots__ = ("head", "is_head", "is_plain", "rebuilt")
+    __slots__ = ("_refusals", "head", "is_head", "is_plain", "rebuilt")
 
     def __init__(self, head: RequestHead, raw: bytes, ruling: Ruling) -> None:
         super().__init__(head.facts, head.version, ruling)
@@ -26,6 +26,7 @@ class JudgedHead(Judged):
         if ruling.edits:
             self.rebuilt = edited_head(raw if head.forward is None else head.forward, ruling.edits)
         self.is_head = head.facts.method == b"HEAD"
+        self._refusals: dict[bool, bytes] = {}
         self.is_plain = (
             ruling.permit
             and self.rebuilt is None
@@ -36,8 +37,12 @@ class JudgedHead(Judged):
 
     def refusal(self, *, close: bool) -> bytes:
         """The answer to this request if its ruling is no."""
-        ruling = self.ruling
-        return refusal_response(ruling.status, ruling.body, is_head=self.is_head, close=close, told=ruling.told)
+        answer = self._refusals.get(close)
+        if answer is None:
+            ruling = self.ruling
+            answer = refusal_response(ruling.status, ruling.body, is_head=self.is_head, close=close, told=ruling.told)
+            self._refusals[close] = answer
+        return answer
 
 
 MEMO_ENTRIES = 1024

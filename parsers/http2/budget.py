@@ -11,6 +11,9 @@ _REFILL_NS = 10_000_000
 USEFUL = 10
 """Control frames that come with each request or frame of data."""
 
+FIRST_PART = 5
+"""This part of the burst is there at once; the rest has to be earned, by requests, by data or by time."""
+
 SETTINGS_COST = 10
 """SETTINGS ask for an answer and for work on every stream."""
 
@@ -22,7 +25,7 @@ class Budget:
 
     def __init__(self, limits: Http2Limits) -> None:
         self._limits = limits
-        self._left = limits.control_frames
+        self._left = max(1, limits.control_frames // FIRST_PART)
         self._refilled = -1
         self._empty = 0
         self._streams = 0

@@ -149,7 +149,7 @@ class Downstream(_Side):
         if out:
             if self._upstream is not None:
                 self._upstream.write(out)
-            else:
+            elif filter_.end is None:
                 self._hold_for_server(out)
         if filter_.answer:
             self._send_answer()
@@ -304,6 +304,7 @@ class Downstream(_Side):
     def _report_failure(self) -> None:
         filter_ = self.filter
         self._worker.reports.limit(filter_.limit)
+        self._worker.floods.note(self.client[0], filter_.limit, self.last_activity)
         is_told = isinstance(filter_, TlsFilter) and filter_.ruling is not None and not filter_.ruling.permit
         if filter_.failure and not is_told:
             protocol = "tls" if isinstance(filter_, TlsFilter) else "http"

@@ -30,6 +30,7 @@ from proxy.flows.model import Verdict
 from proxy.supervise import Supervisor
 from proxy.worker.connection import LINGER_NS, Downstream, Upstream
 from proxy.worker.control import Deframer, Kind, frame
+from proxy.worker.floods import FloodingClients
 from proxy.worker.judges import JudgeTable
 from proxy.worker.options import WorkerOptions
 from proxy.worker.reports import Reports
@@ -53,6 +54,7 @@ class Worker:
         self.http1 = Http1Shared(options.limits.http1())
         self.http2 = Http2Shared(options.limits.http2(), self.http1.exchanges)
         self.tls = options.limits.tls()
+        self.floods = FloodingClients(int(options.limits.flood_penalty_s * 1e9))
         offset = time.time_ns() - time.monotonic_ns()
         self.reports = Reports(options.index, self.http1.exchanges, self.http2.complaints, offset)
         self.connections: set[Downstream] = set()
@@ -65,7 +67,7 @@ class Worker:
         self._table = ConnectionTable(connection_map)
         self._last_id = 0
         self._longest_idle: list[Downstream] = []
-        self._looked_for_idle = 0.0
+        self._looked_for_idle_ns = 0
         self._max_connections = min(options.limits.max_connections, descriptors_for_connections())
 
     def admit(self, connection: Downstream) -> ConnectionFacts | None:
@@ -74,6 +76,9 @@ class Worker:
         connection.id = self._last_id
         if connection.server in self._listener_addresses:
             self.reports.counters["refused.direct"] += 1
+            return None
+        if self.floods.is_out(connection.client[0], connection.last_activity):
+            self.reports.limit("flooding_clients")
             return None
         if len(self.connections) >= self._max_connections and not self._make_room():
             self.reports.limit("max_connections")
@@ -96,14 +101,15 @@ class Worker:
 
     def _make_room(self) -> bool:
         """Close the connection that has been idle for longest: somebody who keeps many open keeps nobody out."""
-        now = time.monotonic()
-        if not self._longest_idle and now - self._looked_for_idle > 1:
-            self._looked_for_idle = now
+        now = time.monotonic_ns()
+        if not self._longest_idle and now - self._looked_for_idle_ns > 1_000_000_000:
+            self._looked_for_idle_ns = now
             idle = (connection for connection in self.connections if connection.is_idle)
             self._longest_idle = sorted(idle, key=lambda connection: connection.last_activity, reverse=True)
         while self._longest_idle:
             connection = self._longest_idle.pop()
-            if connection in self.connections and connection.is_idle:
+            is_unused = connection.last_activity < self._looked_for_idle_ns
+            if is_unused and connection in self.connections and connection.is_idle:
                 self.reports.limit("idle_connections")
                 connection.abort()
                 return True

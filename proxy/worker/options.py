@@ -27,6 +27,7 @@ class WorkerLimits:
     http2_max_reset_streams: int
     max_client_hello: int
     buffer_high_water: int
+    flood_penalty_s: float
     header_timeout_s: float
     stream_idle_timeout_s: float
     client_idle_timeout_s: float

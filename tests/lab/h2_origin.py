@@ -34,7 +34,7 @@ class Server(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for event in self._connection.receive_data(data):
-                with suppress(h2.exceptions.StreamClosedError):  # its RST_STREAM came right behind the request
+                with suppress(h2.exceptions.ProtocolError):  # its RST_STREAM came right behind the request
                     self._handle(event)
             self._send_bodies()
         except h2.exceptions.ProtocolError:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
+from parsers.http2 import frames
+from parsers.http2.frames import PREFACE
 from proxy.flows.model import Verdict
 from proxy.lab import Lab
 from proxy.lab.progress import Progress
+from proxy.worker.floods import TOLERATED
 from tests.lab.support import Http, Node
 
 pytestmark = pytest.mark.lab
@@ -87,7 +90,7 @@ def test_other_protocols_end_with_a_record(node: Node, hello: bytes) -> None:
     before = len(node.server_log())
     with node.http() as http:
         http.send(hello)
-        assert http.connection.recv(4096)[:12] in (b"HTTP/1.1 400", b"")
+        assert http.connection.recv(4096)[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 505", b"")
         flow = node.flow(http.local_port, lambda flow: flow.verdict is Verdict.ERROR)
     assert flow.summary
     assert len(node.server_log()) == before
@@ -139,7 +142,26 @@ def test_a_client_that_does_not_read_is_not_buffered_for(node: Node) -> None:
 
 def test_a_flood_of_refused_requests_in_one_go(node: Node) -> None:
     with node.http() as http:
-        http.send(b"GET /secret HTTP/1.1\r\nhost: x\r\n\r\n" * 5000)
-        for _ in range(5000):
+        http.send(b"GET /secret HTTP/1.1\r\nhost: x\r\n\r\n" * 1000)
+        for _ in range(1000):
             assert http.answer().status == 403
         assert http.request("GET", "/public").status == 200
+
+
+def test_a_client_of_many_floods_waits_and_others_do_not(node: Node) -> None:
+    """Connections that it has already go on. By its other address the client is somebody else."""
+    flood = PREFACE + frames.frame(frames.SETTINGS, 0, 0) + frames.frame(frames.PING, 0, 0, b"12345678") * 2000
+    with node.http() as before:
+        assert before.request("GET", "/public").status == 200
+        for _ in range(TOLERATED + 2):
+            with node.connection(80) as connection, suppress(ConnectionError):
+                connection.sendall(flood)
+                while connection.recv(1 << 16):
+                    pass
+        node.eventually(lambda: counter(node, "limits.control_frames") >= TOLERATED)
+        with node.http() as refused, pytest.raises(OSError, match=r"reset|ended"):
+            refused.request("GET", "/public")
+        assert before.request("GET", "/public").status == 200
+    with node.http(ip=6) as other:
+        assert other.request("GET", "/public").status == 200
+    assert counter(node, "limits.flooding_clients") >= 1

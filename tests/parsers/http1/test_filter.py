@@ -143,6 +143,16 @@ def test_a_refusal_by_silence_says_nothing_more(step: int) -> None:
     assert wire.filter.end is End.CLOSE
 
 
+def test_refused_requests_are_bounded_in_one_read_and_not_on_a_connection() -> None:
+    wire = Wire(Http1Limits(pipelined_requests=10))
+    for _ in range(50):
+        wire.client(get(b"/deny"))
+    assert (wire.to_client, wire.filter.end) == (DENIED * 50, None)
+    wire.client(get(b"/deny") * 12)
+    assert (wire.filter.end, wire.filter.limit) == (End.CLOSE, "pipelined_requests")
+    assert wire.to_client.startswith(DENIED * 60 + b"HTTP/1.1 429 ")
+
+
 def test_a_refusal_may_say_why() -> None:
     wire = Wire()
     wire.filter.judge = PathJudge(told=b"no rule permits it")
