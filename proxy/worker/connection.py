@@ -51,12 +51,15 @@ class Hold(IntFlag):
     ANSWERS_UNREAD = 4
 
 
+NO_HOLD = Hold(0)
+
+
 class _Side(asyncio.Protocol):
     """What the two sides have in common: a transport, until it is lost."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
-        self._holds = Hold(0)
+        self._holds = NO_HOLD
 
     def hold(self, why: Hold) -> None:
         """Read nothing until all reasons are gone."""
@@ -298,7 +301,7 @@ class Downstream(_Side):
             self._transport.close()
         else:
             # Closing with unread bytes would reset the connection and could take our last answer with it.
-            self.release(~Hold(0))
+            self.release(~NO_HOLD)
             self._transport.write_eof()
 
     def _report_failure(self) -> None:
