@@ -327,11 +327,15 @@ class Http1Filter:
         ):
             end = data.find(b"\r\n\r\n") + 4
             head = self._shared.response_heads.get(data[:end])
-            if head is not None and head.length == len(data) - end and not head.is_bodiless:
+            if head is not None and head.length >= len(data) - end and not head.is_bodiless:
                 owed = self._owed[0]
                 if owed.judged is not None and owed.judged.is_plain and not owed.judged.is_head:
-                    self._owed.popleft()
                     self._shared.exchanges.append(Exchange(self._tag, owed.judged, owed.started, now, head.status))
+                    self._response_left = head.length - (len(data) - end)
+                    if self._response_left:
+                        self._server = ServerState.BODY
+                    else:
+                        self._owed.popleft()
                     return data
         out: list[bytes] = []
         try:

@@ -28,6 +28,7 @@ from parsers.tls.filter import NameRuling, TlsFilter
 from proxy.datapath import ConnectionFacts
 from proxy.flows import wire
 from proxy.flows.model import Verdict
+from proxy.worker.floods import FLOODS
 from proxy.worker.judges import ConnectionJudge, ConnectionRefused, HttpJudge, NameJudge, Note
 from proxy.worker.upstream import UpstreamError, connect_upstream
 
@@ -284,6 +285,7 @@ class Downstream(_Side):
             self.filter.answer = b""
 
     def _end(self, end: End) -> None:
+        is_flood = self.filter.limit in FLOODS
         self._report_failure()
         if end is End.ABORT:
             self.abort()
@@ -299,6 +301,10 @@ class Downstream(_Side):
         self.lingering_since = monotonic_ns()
         if self._client_is_done:
             self._transport.close()
+        elif is_flood:
+            # It may take our last answer from the network, but what more it sends is not even read.
+            self.hold(Hold.OTHER_SIDE_FULL)
+            self._transport.write_eof()
         else:
             # Closing with unread bytes would reset the connection and could take our last answer with it.
             self.release(~NO_HOLD)

@@ -154,12 +154,12 @@ def test_a_client_of_many_floods_waits_and_others_do_not(node: Node) -> None:
     with node.http() as before:
         assert before.request("GET", "/public").status == 200
         for _ in range(TOLERATED + 2):
-            with node.connection(80) as connection, suppress(ConnectionError):
+            with suppress(ConnectionError), node.connection(80) as connection:
                 connection.sendall(flood)
                 while connection.recv(1 << 16):
                     pass
         node.eventually(lambda: counter(node, "limits.control_frames") >= TOLERATED)
-        with node.http() as refused, pytest.raises(OSError, match=r"reset|ended"):
+        with pytest.raises(OSError, match=r"reset|ended"), node.http() as refused:
             refused.request("GET", "/public")
         assert before.request("GET", "/public").status == 200
     with node.http(ip=6) as other:
