@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from proxy.lab import Lab
-from proxy.lab.progress import Progress
 from proxy.lab.sweep import sweep
+from tests.lab.support import own_node
 from tests.lab.test_h2spec import POLICY, WORKLOADS
 
 pytestmark = pytest.mark.acceptance
@@ -31,17 +30,11 @@ def program() -> str:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    folder = tmp_path_factory.mktemp("acceptance")
-    (folder / "workloads.yaml").write_text(WORKLOADS, encoding="utf-8")
-    policies = folder / "policies"
-    policies.mkdir()
-    (policies / "server.yaml").write_text(POLICY, encoding="utf-8")
     try:
-        with Lab.up(NAME, [folder / "workloads.yaml"], policies=policies, progress=Progress()) as running:
-            yield running
+        with own_node(NAME, tmp_path_factory.mktemp("acceptance"), WORKLOADS, POLICY) as node:
+            yield node.lab
     finally:
         sweep(NAME)
-        shutil.rmtree(folder)
 
 
 def run(program: str, lab: Lab, source: str) -> tuple[int, int, int, int]:

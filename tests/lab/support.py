@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TypeVar
 from proxy.api.client import AgentError
 from proxy.flows.model import Flow
 from proxy.lab import Lab, linux, names, processes
+from proxy.lab.progress import Progress
 
 T = TypeVar("T")
 PATIENCE_S = 20.0
@@ -182,6 +183,20 @@ class Node:
             with suppress(ProcessLookupError):  # workers end with their agent
                 os.kill(process.pid, signal.SIGKILL)
         eventually(lambda: not self.agent_processes())
+
+
+@contextmanager
+def own_node(
+    name: str, folder: Path, workloads: str, policy: str, settings: Mapping[str, object] | None = None
+) -> Iterator[Node]:
+    """A lab of these manifests and this policy, written to `folder`, with its agent."""
+    policies = folder / "policies"
+    policies.mkdir()
+    (folder / "workloads.yaml").write_text(workloads, encoding="utf-8")
+    (policies / "server.yaml").write_text(policy, encoding="utf-8")
+    files = [folder / "workloads.yaml"]
+    with Lab.up(name, files, policies=policies, settings=settings, progress=Progress(quiet=True)) as lab:
+        yield Node(lab)
 
 
 def footprint(name: str) -> dict[str, list[str]]:

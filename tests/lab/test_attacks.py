@@ -14,10 +14,8 @@ import pytest
 from parsers.http2 import frames
 from parsers.http2.frames import PREFACE, ErrorCode
 from parsers.http2.hpack import encode
-from proxy.lab import Lab
-from proxy.lab.progress import Progress
 from tests.lab.clients import peak_kib, resident_kib
-from tests.lab.support import Http, Node, request_bytes
+from tests.lab.support import Http, Node, own_node, request_bytes
 
 pytestmark = pytest.mark.lab
 
@@ -59,15 +57,8 @@ DENIED = encode([(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"
 @pytest.fixture(scope="module")
 def node(lab_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """An agent with one worker, so that everybody meets the same one, and little patience."""
-    folder = tmp_path_factory.mktemp("attacks")
-    (folder / "workloads.yaml").write_text(WORKLOADS, encoding="utf-8")
-    policies = folder / "policies"
-    policies.mkdir()
-    (policies / "server.yaml").write_text(POLICY, encoding="utf-8")
-    with Lab.up(
-        lab_name, [folder / "workloads.yaml"], policies=policies, settings=SETTINGS, progress=Progress()
-    ) as lab:
-        yield Node(lab)
+    with own_node(lab_name, tmp_path_factory.mktemp("attacks"), WORKLOADS, POLICY, SETTINGS) as node:
+        yield node
 
 
 @pytest.fixture

@@ -15,9 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.lab import Lab
-from proxy.lab.progress import Progress
-from tests.lab.support import Node
+from tests.lab.support import Node, own_node
 from tests.parsers.http1.test_corpus import CORPUS, need
 
 pytestmark = pytest.mark.lab
@@ -92,13 +90,8 @@ CASES = load()
 
 @pytest.fixture(scope="module")
 def node(lab_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    folder = tmp_path_factory.mktemp("h2spec")
-    (folder / "workloads.yaml").write_text(WORKLOADS, encoding="utf-8")
-    policies = folder / "policies"
-    policies.mkdir()
-    (policies / "server.yaml").write_text(POLICY, encoding="utf-8")
-    with Lab.up(lab_name, [folder / "workloads.yaml"], policies=policies, progress=Progress()) as lab:
-        yield Node(lab)
+    with own_node(lab_name, tmp_path_factory.mktemp("h2spec"), WORKLOADS, POLICY) as node:
+        yield node
 
 
 def seen(connection: socket.socket, data: bytes, expected: tuple[str, ...]) -> list[str]:
