@@ -97,3 +97,32 @@ class Http2Limits:
 
     memo_block_bytes: int = 1024
     """Longer blocks are judged anew each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaLimits:
+    """Bounds of one Kafka connection, in bytes unless the name says otherwise."""
+
+    request_bytes: int = 104857600
+    """One request: 100 MiB, a broker's own `socket.request.max.bytes`. More can only come as records of one topic."""
+
+    buffered_bytes: int = 16 << 20
+    """What of a request, or of an answer that is filtered, is held until it is complete."""
+
+    answer_bytes: int = 1 << 30
+    """One answer of the server; fetched records pass as they come."""
+
+    pending_requests: int = 256
+    """Requests that wait for their answer. Beyond it the client is not read until there are fewer."""
+
+    waiting_answer_bytes: int = 4 << 20
+    """Refusals that wait for earlier answers of the server. Beyond it the client is not read until there are fewer."""
+
+    topic_ids: int = 65536
+    """Topic ids remembered per server."""
+
+    fetch_delay_ns: int = 500_000_000
+    """How long a refused fetch waits at most for its answer, so that a client that asks on and on does not spin."""
+
+    session_topics: int = 10000
+    """Topics of one share session."""
