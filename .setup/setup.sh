@@ -44,8 +44,24 @@ install_locked() { # lock file, stamp name
     printf '%s' "$want" >"$stamp"
 }
 
+install_kafka() { # the genuine Apache Kafka, and its clients of other languages, below $venv/kafka
+    local target stamp want
+    target=$(realpath "$venv")
+    stamp="$target/kafka/stamp"
+    want=$(cat .setup/kafka/*.* | sha256sum; "$target/bin/node" --version)
+    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] && return
+    echo "setup: installing Apache Kafka and its clients"
+    rm -rf "$target/kafka"
+    mkdir -p "$target/kafka"
+    mvn -q -B -f .setup/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory="$target/kafka/libs"
+    cp .setup/kafka/package.json .setup/kafka/package-lock.json "$target/kafka/"
+    (cd "$target/kafka" && PATH="$target/bin:$PATH" npm ci --silent --ignore-scripts --no-audit --no-fund)
+    printf '%s' "$want" >"$stamp"
+}
+
 install_packages setup
 [ "$what" = bench ] && install_packages bench
+[ "$what" = acceptance ] && install_packages acceptance
 if [ ! -x "$venv/bin/python" ]; then
     echo "setup: creating $venv"
     "${PYTHON:-python3}" -m venv "$venv"
@@ -58,5 +74,6 @@ if [ "$what" = acceptance ]; then
     echo "setup: building h2spec"
     (target=$(realpath "$venv/bin") && cd .setup/h2spec &&
         PATH="$target:$PATH" go build -o "$target/h2spec" github.com/summerwind/h2spec/cmd/h2spec)
+    install_kafka
 fi
 "$venv/bin/python" -P -m bpf.build --quiet

@@ -123,12 +123,6 @@ UNSERVED_DNS = Code(
     "DNS rules are understood, but the proxy does not read DNS yet",
     "queries to these ports are refused; leave `rules` out to allow all names there",
 )
-UNSERVED_KAFKA = Code(
-    "CNP221",
-    _W,
-    "Kafka rules are understood, but the proxy does not read Kafka yet",
-    "connections to these ports are refused; leave `rules` out to allow them",
-)
 UNSERVED_FQDN = Code(
     "CNP223",
     _W,

@@ -46,6 +46,16 @@ class Limits(_Section):
         default=500, ge=1, description="streams after which a connection that resets half of them is ended"
     )
     max_client_hello: int = Field(default=16384, ge=512, le=65536, description="bytes of the start of a TLS connection")
+    kafka_max_request: int = Field(
+        default=104857600, ge=65536, le=(1 << 31) - 1, description="bytes of a Kafka request"
+    )
+    kafka_max_buffer: int = Field(
+        default=16 << 20, ge=1 << 20, le=1 << 30, description="bytes of a Kafka message that is held until it is whole"
+    )
+    kafka_max_pending: int = Field(default=256, ge=1, le=65536, description="unanswered Kafka requests of a connection")
+    kafka_max_topic_ids: int = Field(
+        default=65536, ge=16, le=1 << 24, description="topic ids known of one Kafka server"
+    )
     max_connections: int = Field(default=10000, ge=1, description="proxied connections of one worker")
     flood_penalty_s: float = Field(
         default=10.0, ge=0, description="that a client of many floods gets no new connections; 0 = never"
@@ -88,6 +98,9 @@ class Settings(_Section):
         default="403", description="what a client gets for a refused request: an answer, a reset, or nothing"
     )
     http_denied_by_header: bool = Field(default=False, description="say why in a header x-denied-by of refusals")
+    kafka_topic_ids: Literal["resolve", "cap"] = Field(
+        default="resolve", description="Kafka topics by id: ask the server for their names, or offer no such versions"
+    )
     http_403_msg: str = Field(default="Access denied\r\n", max_length=4096, description="body of a 403")
     node_name: str = Field(default="", description="name of this node in flow records; empty = the host name")
     hubble_event_buffer_capacity: int = Field(default=4095, ge=1, le=(1 << 20) - 1, description="flows kept")

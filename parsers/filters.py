@@ -31,8 +31,8 @@ class Filter(Protocol):
         ...
 
     @property
-    def is_tunnel(self) -> bool:
-        """Bytes pass unread, for as long as both ends like."""
+    def may_be_silent(self) -> bool:
+        """Nothing has to happen for as long as both ends like: bytes pass unread, or a server takes its time."""
         ...
 
     @property

@@ -109,6 +109,12 @@ class KafkaLimits:
     buffered_bytes: int = 16 << 20
     """What of a request, or of an answer that is filtered, is held until it is complete."""
 
+    small_request_bytes: int = 1 << 20
+    """One request other than Produce and Fetch: 1 MiB names tens of thousands of partitions."""
+
+    held_bytes: int = 256 << 20
+    """What all connections of a worker hold together of requests that are not whole and larger than 1 MiB."""
+
     answer_bytes: int = 1 << 30
     """One answer of the server; fetched records pass as they come."""
 

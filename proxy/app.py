@@ -45,7 +45,7 @@ from proxy.lock import AlreadyRunningError, acquire
 from proxy.logs import configure_logging
 from proxy.readiness import Readiness
 from proxy.supervise import Supervisor
-from proxy.worker.options import Refusals, WorkerLimits
+from proxy.worker.options import Refusals, WorkerLimits, WorkerOptions
 from proxy.workers import WorkerPool
 
 log = logging.getLogger("penstock")
@@ -99,8 +99,7 @@ class Agent:
         count = self._settings.workers or os.cpu_count() or 1
         self._pool = WorkerPool(
             count,
-            worker_limits(self._settings.limits),
-            refusals(self._settings),
+            worker_options(self._settings),
             self._datapath.connections_fd,
             self._supervisor,
             self._worker_flows.add,
@@ -327,6 +326,12 @@ def datapath_options(settings: Settings) -> Options:
 def refusals(settings: Settings) -> Refusals:
     denial = Denial(settings.http_deny_response)
     return Refusals(denial, settings.http_403_msg.encode(), settings.http_denied_by_header)
+
+
+def worker_options(settings: Settings) -> WorkerOptions:
+    """What all workers are told; each gets its own index."""
+    cap = settings.kafka_topic_ids == "cap"
+    return WorkerOptions(0, worker_limits(settings.limits), refusals(settings), cap_kafka_versions=cap)
 
 
 def worker_limits(limits: Limits) -> WorkerLimits:

@@ -7,6 +7,7 @@ connections wait in the kernel's queue until its successor accepts them.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import pickle
 import socket
@@ -20,7 +21,7 @@ from config.policy.resolved import Snapshot
 from proxy.flows import wire
 from proxy.supervise import Supervisor
 from proxy.worker.control import Deframer, Kind, frame
-from proxy.worker.options import Refusals, WorkerLimits, WorkerOptions
+from proxy.worker.options import WorkerOptions
 from proxy.worker.updates import WorkerChange, WorkerUpdate, change_between, for_workers
 from proxy.worker.upstream import transparent_socket
 
@@ -64,8 +65,7 @@ class WorkerPool:
     def __init__(
         self,
         count: int,
-        limits: WorkerLimits,
-        refusals: Refusals,
+        options: WorkerOptions,
         connection_map: int,
         supervisor: Supervisor,
         on_batch: Callable[[wire.Batch], None],
@@ -74,8 +74,7 @@ class WorkerPool:
         self.workers = [WorkerProcess(index, open_listeners()) for index in range(count)]
         self.on_batch = on_batch
         self._on_end = on_end
-        self._limits = limits
-        self._refusals = refusals
+        self._options = options
         self._connection_map = connection_map
         self._supervisor = supervisor
         self._snapshot: Snapshot | None = None
@@ -116,7 +115,7 @@ class WorkerPool:
 
     def _update(self, worker: WorkerProcess) -> bytes:
         assert self._snapshot is not None
-        update = WorkerUpdate(WorkerOptions(worker.index, self._limits, self._refusals), self._snapshot)
+        update = WorkerUpdate(dataclasses.replace(self._options, index=worker.index), self._snapshot)
         return _message(Kind.SNAPSHOT, update)
 
     async def _keep_running(self, worker: WorkerProcess) -> None:

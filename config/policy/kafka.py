@@ -1,19 +1,21 @@
 """Kafka requests against rules: API key, version and client select rules, and these together must cover all topics.
 
 A rule without a topic permits any; a request that names no topics is permitted by any rule that its other fields
-satisfy; one about all topics needs a rule without a topic, except Metadata, whose answer is for the proxy to filter.
+satisfy; one about all topics needs a rule without a topic, except those whose answers the proxy filters by topic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from config.policy.faults import Fault, told
-from config.policy.kafka_apis import ALWAYS, API_NAMES, WITH_TOPICS
+from config.policy.kafka_apis import ALWAYS, API_NAMES, STREAMS_GROUP_HEARTBEAT, TXN_OFFSET_COMMIT, WITH_TOPICS
 from config.policy.resolved import KafkaRule, Origin
 from parsers.facts import KafkaRequest
 
-_METADATA = 3
+FILTERED = frozenset((3, 9))
+"""Metadata and OffsetFetch of all topics: the client gets an answer, about the topics that the rules allow."""
 
 
 class KafkaMatcher:
@@ -22,6 +24,8 @@ class KafkaMatcher:
     __slots__ = ("_rules", "_topics")
 
     def __init__(self, rules: Sequence[tuple[KafkaRule, int]]) -> None:
+        roles = {rule.role for rule, _ in rules}
+        rules = [(_beside(rule, roles), origin) for rule, origin in rules]
         self._rules = tuple(rules)
         self._topics: dict[str, list[tuple[KafkaRule, int]]] = {}
         for rule, origin in rules:
@@ -46,9 +50,20 @@ class KafkaMatcher:
         return told(self._rules, lambda rule: kafka_faults(rule, request), origins, "Kafka")
 
 
+def _beside(rule: KafkaRule, roles: set[str]) -> KafkaRule:
+    """What a role stands for where the other one is there, too.
+
+    Then the rules of `consume` say whose offsets a producer's transaction may commit, and a client that may do both may
+    be a Kafka Streams application.
+    """
+    if rule.api_keys is None or not rule.role or not roles >= {"produce", "consume"}:
+        return rule
+    keys = rule.api_keys - {TXN_OFFSET_COMMIT} if rule.role == "produce" else rule.api_keys
+    return replace(rule, api_keys=keys | {STREAMS_GROUP_HEARTBEAT})
+
+
 def _is_filtered(request: KafkaRequest) -> bool:
-    """Metadata of all topics: clients begin with it, and the answer tells only what the rules allow."""
-    return request.api_key == _METADATA and request.topics == ()
+    return request.api_key in FILTERED and request.topics == ()
 
 
 def _fits(rule: KafkaRule, request: KafkaRequest) -> bool:

@@ -29,13 +29,26 @@ API_KEYS: dict[str, int] = {name.lower(): key for key, name in enumerate(API_NAM
 ALWAYS = frozenset((17, 18, 36))
 """Negotiation and authentication: part of every connection."""
 
-PRODUCE = ALWAYS | {0, 3, 10, 22, 24, 25, 26, 28, 60, 75}
-CONSUME = ALWAYS | {1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 23, 60, 68, 75, 76, 78, 79}
+TXN_OFFSET_COMMIT = 28
+"""A producer's transaction says how far it has read what it consumes, so the topics are those of the consumer."""
+
+STREAMS_GROUP_HEARTBEAT = 88
+
+PRODUCE = ALWAYS | {0, 3, 10, 22, 24, 25, 26, TXN_OFFSET_COMMIT, 60, 75}
+CONSUME = ALWAYS | {1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 23, TXN_OFFSET_COMMIT, 60, 68, 75, 76, 78, 79}
 """Cilium's expansion, and what clients have come to need since."""
 
 ROLES: dict[str, frozenset[int]] = {"produce": PRODUCE, "consume": CONSUME}
 
-WITH_TOPICS = frozenset(
-    (0, 1, 2, 3, 8, 9, 19, 20, 21, 23, 24, 27, 28, 37, 43, 45, 46, 47, 61, 68, 75, 76, 78, 79, 88, 90, 91, 92)
-)
+WITH_TOPICS = frozenset((0, 1, 2, 3, 8, 9, 19, 20, 21, 23, 24, 27, 28, 32, 33, 34, 35, 37, 43, 44, 45, 46, 47, 61)) | {
+    68,
+    75,
+    76,
+    78,
+    79,
+    88,
+    90,
+    91,
+    92,
+}
 """Requests that name topics, so that a rule with a topic has a say on them; others it permits whatever its topic."""

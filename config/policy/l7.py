@@ -42,7 +42,6 @@ def _read(rules: L7Rules, direction: Direction, scope: Scope, path: ValuePath) -
     if rules.kafka:
         if direction is Direction.EGRESS:
             scope.add(codes.KAFKA_DIRECTION, (*path, "kafka"), "Kafka rules are not allowed on egress", key=True)
-        _warn(codes.UNSERVED_KAFKA, scope, (*path, "kafka"))
         _warn(codes.KAFKA_PORTABLE, scope, (*path, "kafka"))
         return read_kafka_rules(rules.kafka, scope, (*path, "kafka"))
     if rules.l7proto or rules.l7:

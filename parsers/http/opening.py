@@ -53,7 +53,7 @@ class Opening:
         return not self._first
 
     @property
-    def is_tunnel(self) -> bool:
+    def may_be_silent(self) -> bool:
         return False
 
     @property

@@ -105,7 +105,7 @@ class Http1Filter:
         return self._is_last
 
     @property
-    def is_tunnel(self) -> bool:
+    def may_be_silent(self) -> bool:
         return self._server is ServerState.TUNNEL
 
     # -- from the client -------------------------------------------------------------------------------------------

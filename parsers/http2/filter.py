@@ -61,7 +61,7 @@ class Http2Filter:
         return not self._conversation.streams.live and not self._requests.is_unfinished
 
     @property
-    def is_tunnel(self) -> bool:
+    def may_be_silent(self) -> bool:
         return False
 
     @property

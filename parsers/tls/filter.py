@@ -80,7 +80,7 @@ class TlsFilter:
         return False
 
     @property
-    def is_tunnel(self) -> bool:
+    def may_be_silent(self) -> bool:
         return self._state is _State.TUNNEL
 
     @property

@@ -24,12 +24,13 @@ from parsers.filters import End, Filter
 from parsers.http.opening import Opening
 from parsers.http1.filter import Http1Filter
 from parsers.http2.filter import Http2Filter
+from parsers.kafka.filter import KafkaFilter
 from parsers.tls.filter import NameRuling, TlsFilter
 from proxy.datapath import ConnectionFacts
 from proxy.flows import wire
 from proxy.flows.model import Verdict
 from proxy.worker.floods import FLOODS
-from proxy.worker.judges import ConnectionJudge, ConnectionRefused, HttpJudge, NameJudge, Note
+from proxy.worker.judges import ConnectionJudge, ConnectionRefused, HttpJudge, KafkaJudge, NameJudge, Note
 from proxy.worker.upstream import UpstreamError, connect_upstream
 
 if TYPE_CHECKING:
@@ -43,6 +44,12 @@ is not lost to a reset."""
 MAX_LINGER_NS = 10_000_000_000
 """And so long altogether."""
 
+WAKE_SLACK_S = 0.001
+"""Timers of the loop count whole milliseconds: a filter is not woken before its time."""
+
+_PROTOCOLS: dict[type[Filter], str] = {TlsFilter: "tls", KafkaFilter: "kafka"}
+"""What a failure is told to be about; all else is HTTP."""
+
 
 class Hold(IntFlag):
     """Why nothing is read from a side."""
@@ -50,6 +57,7 @@ class Hold(IntFlag):
     OTHER_SIDE_FULL = 1
     NOT_CONNECTED = 2
     ANSWERS_UNREAD = 4
+    FILTER = 8
 
 
 NO_HOLD = Hold(0)
@@ -130,6 +138,8 @@ class Downstream(_Side):
         if isinstance(judge, NameJudge):
             self._names = judge
             return TlsFilter(self, worker.tls)
+        if isinstance(judge, KafkaJudge):
+            return KafkaFilter(judge, worker.kafka, self.server, self, self)
         return Opening(judge, worker.http1, worker.http2, self, self._choose)
 
     def _choose(self, filter_: Filter) -> None:
@@ -143,6 +153,43 @@ class Downstream(_Side):
         said = f'TLS server name "{hello.server_name}"' if hello.server_name else "TLS without a server name"
         self._worker.reports.judged_name(self, self.last_activity, ruling.note, said)
         return ruling
+
+    # -- parsers.kafka.filter.Valve ----------------------------------------------------------------------------------
+
+    def hold_client(self) -> None:
+        self.hold(Hold.FILTER)
+
+    def release_client(self) -> None:
+        self.release(Hold.FILTER)
+
+    def hold_server(self) -> None:
+        if self._upstream is not None:
+            self._upstream.hold(Hold.FILTER)
+
+    def release_server(self) -> None:
+        if self._upstream is not None:
+            self._upstream.release(Hold.FILTER)
+
+    def send_to_server(self, data: bytes) -> None:
+        if self._upstream is not None:
+            self._upstream.write(data)
+        else:
+            self._hold_for_server(data)
+
+    def wake_at(self, when: int) -> None:
+        delay = max(0, when - monotonic_ns()) / 1e9
+        asyncio.get_running_loop().call_later(delay + WAKE_SLACK_S, self._wake)
+
+    def _wake(self) -> None:
+        filter_ = self.filter
+        if not isinstance(filter_, KafkaFilter) or self._transport is None or self.lingering_since:
+            return
+        filter_.wake(monotonic_ns())
+        self._send_answer()
+        if filter_.end is not None:
+            self._end(filter_.end)
+
+    # -- from the client -----------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         now = self.last_activity = monotonic_ns()
@@ -316,7 +363,7 @@ class Downstream(_Side):
         self._worker.floods.note(self.client[0], filter_.limit, self.last_activity)
         is_told = isinstance(filter_, TlsFilter) and filter_.ruling is not None and not filter_.ruling.permit
         if filter_.failure and not is_told:
-            protocol = "tls" if isinstance(filter_, TlsFilter) else "http"
+            protocol = _PROTOCOLS.get(type(filter_), "http")
             self._worker.reports.failure(
                 self, monotonic_ns(), Verdict.ERROR, Direction.INGRESS, filter_.failure, protocol
             )
@@ -372,6 +419,8 @@ class Downstream(_Side):
                     self.abort()
             case ((Opening() | Http1Filter() | Http2Filter() as filter_), HttpJudge()):
                 filter_.judge = judge
+            case ((KafkaFilter() as filter_), KafkaJudge()):
+                filter_.judge = judge
             case _:
                 why = "the rules of this port are about another protocol now"
                 self._worker.reports.failure(self, monotonic_ns(), Verdict.DROPPED, Direction.INGRESS, why)
@@ -393,7 +442,7 @@ class Downstream(_Side):
             self._send_answer()
             self._end(self.filter.end or End.ABORT)
             return
-        is_quiet = self.filter.is_idle or self.filter.is_tunnel
+        is_quiet = self.filter.is_idle or self.filter.may_be_silent
         allowed_s = limits.client_idle_timeout_s if is_quiet else limits.stream_idle_timeout_s
         if now - self.last_activity > allowed_s * 1_000_000_000:
             self._worker.reports.counters["timeouts.idle"] += 1

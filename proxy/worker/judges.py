@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from typing import TypeVar
 
 from config.policy.decide import Allowed, Denied, Inspect, decide
 from config.policy.http import HttpMatcher
-from config.policy.requests import http_matcher, server_name_matcher
+from config.policy.kafka import KafkaMatcher
+from config.policy.requests import http_matcher, kafka_matcher, server_name_matcher
 from config.policy.resolved import Direction, L7Kind, Protocol, Snapshot
 from config.policy.sni import ServerNameMatcher
 from parsers.errors import ParseError
-from parsers.facts import ClientHello, HeaderEdit, HttpRequest, edited_request
+from parsers.facts import ClientHello, HeaderEdit, HttpRequest, KafkaRequest, edited_request
 from parsers.http.judging import Ruling
 from parsers.http1.judging import HeadMemo
+from parsers.kafka.judging import KafkaRuling
 from parsers.tls.filter import NameRuling
 from proxy.datapath import ConnectionFacts
 from proxy.flows.model import Verdict
@@ -58,7 +61,7 @@ class _Side:
     """One direction's say: a matcher, or a plain allow of rule `rule`. In audit mode a no is a note."""
 
     direction: Direction
-    matcher: HttpMatcher | ServerNameMatcher | None
+    matcher: HttpMatcher | ServerNameMatcher | KafkaMatcher | None
     rule: int
     audit: bool
 
@@ -94,7 +97,7 @@ class HttpJudge:
         told: list[str] = []
         for side in self._sides:
             matcher = side.matcher
-            assert not isinstance(matcher, ServerNameMatcher)
+            assert matcher is None or isinstance(matcher, HttpMatcher)
             origin = side.rule if matcher is None else matcher.judge(request)
             if origin is not None:
                 note = Note(Verdict.FORWARDED, side.direction, origin, revision)
@@ -134,25 +137,56 @@ class NameJudge:
         self._snapshot = snapshot
 
     def rule_name(self, hello: ClientHello) -> NameRuling:
-        revision = self._snapshot.revision
-        note = Note(Verdict.FORWARDED, Direction.INGRESS, 0, revision)
-        audited: Note | None = None
-        for side in self._sides:
-            matcher = side.matcher
-            assert not isinstance(matcher, HttpMatcher)
-            origin = side.rule if matcher is None else matcher.judge(hello)
-            if origin is not None:
-                note = Note(Verdict.FORWARDED, side.direction, origin, revision)
-                continue
-            assert matcher is not None
-            reason = matcher.explain(hello, self._snapshot.origins)
-            if not side.audit:
-                return NameRuling(False, Note(Verdict.DROPPED, side.direction, 0, revision, reason), reason)
-            audited = Note(Verdict.AUDIT, side.direction, 0, revision, reason)
-        return NameRuling(True, audited or note)
+        note = _decided(self._sides, ServerNameMatcher, hello, self._snapshot)
+        permit = note.verdict is not Verdict.DROPPED
+        return NameRuling(permit, note, "" if permit else note.reason)
 
 
-ConnectionJudge = HttpJudge | NameJudge
+class KafkaJudge:
+    """Judges the Kafka requests of all connections that have the same sides. Bound to one snapshot."""
+
+    def __init__(self, sides: tuple[_Side, ...], snapshot: Snapshot) -> None:
+        self._sides = sides
+        self._snapshot = snapshot
+        self._rulings: dict[KafkaRequest, KafkaRuling] = {}
+
+    def rule_kafka(self, request: KafkaRequest) -> KafkaRuling:
+        ruling = self._rulings.get(request)
+        if ruling is None:
+            if len(self._rulings) >= MEMO_RULINGS:
+                self._rulings.clear()
+            note = _decided(self._sides, KafkaMatcher, request, self._snapshot)
+            ruling = self._rulings[request] = KafkaRuling(note.verdict is not Verdict.DROPPED, note)
+        return ruling
+
+    def refuse_kafka(self, request: KafkaRequest, reason: str) -> KafkaRuling:
+        """No rule gets to see it."""
+        return KafkaRuling(False, Note(Verdict.ERROR, Direction.INGRESS, 0, self._snapshot.revision, reason))
+
+
+_M = TypeVar("_M", ServerNameMatcher, KafkaMatcher)
+
+
+def _decided(sides: tuple[_Side, ...], kind: type[_M], facts: ClientHello | KafkaRequest, snapshot: Snapshot) -> Note:
+    """What all sides together say: the first no that is enforced, else the last that was said."""
+    note = Note(Verdict.FORWARDED, Direction.INGRESS, 0, snapshot.revision)
+    audited: Note | None = None
+    for side in sides:
+        matcher = side.matcher
+        assert matcher is None or isinstance(matcher, kind)
+        origin = side.rule if matcher is None else matcher.judge(facts)
+        if origin is not None:
+            note = Note(Verdict.FORWARDED, side.direction, origin, snapshot.revision)
+            continue
+        assert matcher is not None
+        reason = matcher.explain(facts, snapshot.origins)
+        if not side.audit:
+            return Note(Verdict.DROPPED, side.direction, 0, snapshot.revision, reason)
+        audited = Note(Verdict.AUDIT, side.direction, 0, snapshot.revision, reason)
+    return audited or note
+
+
+ConnectionJudge = HttpJudge | NameJudge | KafkaJudge
 
 MAX_TOLD_BYTES = 512
 
@@ -203,15 +237,20 @@ class JudgeTable:
             return ConnectionRefused(Direction.INGRESS, 0, "neither end of the connection is known")
         kinds = {type(side.matcher) for side in sides if side.matcher is not None}
         if len(kinds) > 1:
-            why = "one end wants HTTP that it can read, the other TLS that nobody can"
+            why = "the rules of the two ends are about different protocols"
             return ConnectionRefused(sides[0].direction, 0, why)
         key = tuple(sides)
         judge = self._judges.get(key)
         if judge is None:
-            names = ServerNameMatcher in kinds
-            made = NameJudge(key, self.snapshot) if names else HttpJudge(key, self.snapshot, self._refusals)
-            judge = self._judges[key] = made
+            judge = self._judges[key] = self._judge_of(kinds, key)
         return judge
+
+    def _judge_of(self, kinds: set[type], sides: tuple[_Side, ...]) -> ConnectionJudge:
+        if ServerNameMatcher in kinds:
+            return NameJudge(sides, self.snapshot)
+        if KafkaMatcher in kinds:
+            return KafkaJudge(sides, self.snapshot)
+        return HttpJudge(sides, self.snapshot, self._refusals)
 
     def _side(self, direction: Direction, endpoint: int, peer: int, port: int) -> _Side | ConnectionRefused:
         policy = self.snapshot.policies.get(endpoint)
@@ -228,6 +267,8 @@ class JudgeTable:
                     return _Side(direction, http_matcher(decision.rules), 0, audit)
                 if decision.kind is L7Kind.TLS:
                     return _Side(direction, server_name_matcher(decision.rules), 0, audit)
+                if decision.kind is L7Kind.KAFKA:
+                    return _Side(direction, kafka_matcher(decision.rules), 0, audit)
                 return ConnectionRefused(direction, 0, f"the proxy has no parser for {decision.kind.name} yet")
             case Allowed():
                 return _Side(direction, None, decision.origin_id, known.audit)

@@ -24,6 +24,7 @@ import uvloop
 from config.policy.resolved import Direction, Snapshot
 from parsers.http1.judging import Http1Shared
 from parsers.http2.conversation import Http2Shared
+from parsers.kafka.requests import KafkaShared
 from proxy.datapath import ConnectionFacts, ConnectionTable, Redirected
 from proxy.flows import wire
 from proxy.flows.model import Verdict
@@ -54,6 +55,7 @@ class Worker:
         self.http1 = Http1Shared(options.limits.http1())
         self.http2 = Http2Shared(options.limits.http2(), self.http1.exchanges)
         self.tls = options.limits.tls()
+        self.kafka = KafkaShared(options.limits.kafka(), cap=options.cap_kafka_versions)
         self.floods = FloodingClients(int(options.limits.flood_penalty_s * 1e9))
         offset = time.time_ns() - time.monotonic_ns()
         self.reports = Reports(options.index, self.http1.exchanges, self.http2.complaints, offset)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from parsers.http.judging import Denial
-from parsers.limits import Http1Limits, Http2Limits
+from parsers.limits import Http1Limits, Http2Limits, KafkaLimits
 from parsers.tls.client_hello import TlsLimits
 
 
@@ -26,6 +26,10 @@ class WorkerLimits:
     http2_max_empty_frames: int
     http2_max_reset_streams: int
     max_client_hello: int
+    kafka_max_request: int
+    kafka_max_buffer: int
+    kafka_max_pending: int
+    kafka_max_topic_ids: int
     buffer_high_water: int
     flood_penalty_s: float
     header_timeout_s: float
@@ -55,6 +59,14 @@ class WorkerLimits:
     def tls(self) -> TlsLimits:
         return TlsLimits(hello_bytes=self.max_client_hello)
 
+    def kafka(self) -> KafkaLimits:
+        return KafkaLimits(
+            request_bytes=self.kafka_max_request,
+            buffered_bytes=self.kafka_max_buffer,
+            pending_requests=self.kafka_max_pending,
+            topic_ids=self.kafka_max_topic_ids,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Refusals:
@@ -70,3 +82,4 @@ class WorkerOptions:
     index: int
     limits: WorkerLimits
     refusals: Refusals
+    cap_kafka_versions: bool = False

@@ -16,6 +16,8 @@ def rule(*keys: int, version: int | None = None, client: str = "", topic: str = 
 
 ABC = KafkaRequest(0, 3, "ABC", ("EF", "GH"))
 BOTH = KafkaRequest(0, topics=("foo", "bar"))
+PRODUCER = KafkaRule(PRODUCE, topic="b", role="produce")
+CONSUMER = KafkaRule(CONSUME, topic="a", role="consume")
 FOO, BAR, BAZ = rule(topic="foo"), rule(topic="bar"), rule(topic="baz")
 
 
@@ -39,7 +41,16 @@ FOO, BAR, BAZ = rule(topic="foo"), rule(topic="bar"), rule(topic="baz")
         pytest.param(KafkaRequest(11), [rule(1)], False, id="a kind that no rule names"),
         pytest.param(KafkaRequest(18), [rule(1, topic="x")], True, id="negotiation is part of every connection"),
         pytest.param(KafkaRequest(18), [], False, id="but not where nothing is allowed"),
-        pytest.param(KafkaRequest(9, topics=()), [rule(9, topic="x")], False, id="all topics need a rule without one"),
+        pytest.param(
+            KafkaRequest(75, topics=()), [rule(75, topic="x")], False, id="all topics need a rule without one"
+        ),
+        pytest.param(KafkaRequest(9, topics=()), [rule(9, topic="x")], True, id="offsets of all topics are filtered"),
+        pytest.param(KafkaRequest(28, topics=("a",)), [PRODUCER], False, id="offsets in a transaction, by a producer"),
+        pytest.param(KafkaRequest(28, topics=("b",)), [PRODUCER], True, id="of the topic it produces to"),
+        pytest.param(KafkaRequest(28, topics=("a",)), [PRODUCER, CONSUMER], True, id="of the topic it consumes"),
+        pytest.param(KafkaRequest(28, topics=("b",)), [PRODUCER, CONSUMER], False, id="and of no other"),
+        pytest.param(KafkaRequest(88, topics=("a",)), [CONSUMER], False, id="streams need both roles"),
+        pytest.param(KafkaRequest(88, topics=("a", "b")), [PRODUCER, CONSUMER], True, id="streams with both roles"),
         pytest.param(KafkaRequest(3, topics=()), [rule(3, topic="x")], True, id="metadata of all topics is filtered"),
     ],
 )

@@ -90,7 +90,7 @@ def test_refused_connection_is_reset(step: int) -> None:
     wire = Wire().client(DENIED + b"more", step)
     assert (wire.to_server, wire.filter.answer) == (b"", b"")
     assert wire.said == (End.ABORT, "the name is not allowed", "")
-    assert (wire.judge.seen, wire.filter.is_tunnel) == (["deny.test"], False)
+    assert (wire.judge.seen, wire.filter.may_be_silent) == (["deny.test"], False)
 
 
 def test_after_a_refusal_nothing_passes() -> None:
@@ -153,7 +153,7 @@ def test_ends_pass_through_a_tunnel() -> None:
     wire.filter.server_eof()
     wire.filter.time_out()
     assert wire.said == (None, "", "")
-    assert wire.filter.is_tunnel
+    assert wire.filter.may_be_silent
 
 
 def test_other_way_of_a_half_closed_tunnel() -> None:
@@ -166,16 +166,16 @@ def test_unreachable_server_is_a_reset() -> None:
     wire = Wire().client(HELLO)
     wire.filter.server_unreachable("connection refused", 0)
     assert wire.said == (End.ABORT, "connection refused", "")
-    assert (wire.filter.answer, wire.filter.is_tunnel) == (b"", False)
+    assert (wire.filter.answer, wire.filter.may_be_silent) == (b"", False)
 
 
 def test_hello_is_awaited_from_the_first_moment_on() -> None:
     wire = Wire()
-    assert (wire.filter.unfinished_head, wire.filter.is_idle, wire.filter.is_tunnel) == (1, False, False)
+    assert (wire.filter.unfinished_head, wire.filter.is_idle, wire.filter.may_be_silent) == (1, False, False)
     wire.client(HELLO[:-1])
-    assert (wire.filter.unfinished_head, wire.filter.is_idle, wire.filter.is_tunnel) == (1, False, False)
+    assert (wire.filter.unfinished_head, wire.filter.is_idle, wire.filter.may_be_silent) == (1, False, False)
     wire.client(HELLO[-1:])
-    assert (wire.filter.unfinished_head, wire.filter.is_idle, wire.filter.is_tunnel) == (0, False, True)
+    assert (wire.filter.unfinished_head, wire.filter.is_idle, wire.filter.may_be_silent) == (0, False, True)
     assert not wire.filter.awaits_server_close
 
 
@@ -203,7 +203,7 @@ def test_nothing_passes_when_the_judge_fails() -> None:
     with pytest.raises(RuntimeError, match="a bug"):
         filter_.client_data(HELLO, 0)
     assert (filter_.client_data(HELLO, 0), filter_.server_data(b"x", 0)) == (b"", b"")
-    assert (filter_.is_tunnel, filter_.unfinished_head) == (False, 0)
+    assert (filter_.may_be_silent, filter_.unfinished_head) == (False, 0)
 
 
 def test_no_more_is_held_than_the_limits_allow() -> None:
