@@ -15,6 +15,8 @@ OWN = {"parsers", "bpf", "config", "proxy", "tests", "benchmarks"}
 ALLOWED = {
     "parsers": {"parsers"},
     "parsers/http2/hpack.py": {"hpack"},
+    "parsers/kafka/codecs.py": {"kafka"},
+    "parsers/kafka/refusals.py": {"kafka"},
     "bpf": {"bpf", "pyroute2"},
     "config": {"config", "parsers", "pydantic", "pydantic_core", "yaml", "re2", "watchfiles"},
 }

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from struct import Struct
 
 from parsers.errors import ParseError
-from parsers.kafka.splicing import Span, with_entries
+from parsers.kafka.splicing import Span, read_count, with_entries
 from parsers.kafka.wire import Reader
 
 FLEXIBLE = 3
@@ -52,12 +52,9 @@ def _read(version: int, body: bytes) -> tuple[list[_Entry], Span]:
     read = Reader(body)
     read.skip(2)  # the error
     start = read.position
-    count = read.length(compact)
-    if count < 0:
-        raise ParseError("a list is null")
     entries: list[_Entry] = []
     seen = set()
-    for _ in range(count):
+    for _ in range(read_count(read, compact)):
         key, lowest, highest = _RANGE.unpack(read.take(6))
         rest = read.position
         if compact:

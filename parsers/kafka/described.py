@@ -17,6 +17,8 @@ from parsers.kafka.splicing import (
     TOPIC_AUTHORIZATION_FAILED,
     Span,
     length_field,
+    read_count,
+    read_name,
     string_field,
     with_entries,
 )
@@ -44,9 +46,9 @@ def read_request(body: bytes) -> DescribeRequest:
     read = Reader(body)
     names: list[str] = []
     entries: list[Span] = []
-    for _ in range(_count(read)):
+    for _ in range(read_count(read, compact=True)):
         start = read.position
-        names.append(_name(read))
+        names.append(read_name(read, compact=True))
         read.skip_tags()
         entries.append((start, read.position))
     array = (0, read.position)
@@ -73,7 +75,7 @@ def spliced(body: bytes, keep: Callable[[str | None], bool], refused: Sequence[s
     read = Reader(body)
     read.skip(4)  # for how long the client is throttled
     start = read.position
-    count = _count(read)
+    count = read_count(read, compact=True)
     kept: list[Span] = []
     for _ in range(count):
         begin = read.position
@@ -93,7 +95,7 @@ def _topic(read: Reader) -> str | None:
     read.skip(2)  # an error
     name = read.string(compact=True)
     read.skip(17)  # its id; is it internal
-    for _ in range(_count(read)):
+    for _ in range(read_count(read, compact=True)):
         read.skip(14)  # error, index, leader, the leader's epoch
         for _ in ("replicas", "in sync", "eligible to lead", "last known to be so", "offline"):
             read.skip(4 * max(0, read.length(compact=True)))
@@ -117,21 +119,7 @@ def _cursor(read: Reader) -> str | None:
         return None
     if mark != 1:
         raise ParseError("a field is neither null nor there")
-    name = _name(read)
+    name = read_name(read, compact=True)
     read.skip(4)  # the partition
     read.skip_tags()
-    return name
-
-
-def _count(read: Reader) -> int:
-    count = read.length(compact=True)
-    if count < 0:
-        raise ParseError("a list is null")
-    return count
-
-
-def _name(read: Reader) -> str:
-    name = read.string(compact=True)
-    if name is None:
-        raise ParseError("a topic has no name")
     return name

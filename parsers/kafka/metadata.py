@@ -20,6 +20,8 @@ from parsers.kafka.splicing import (
     TOPIC_AUTHORIZATION_FAILED,
     Span,
     length_field,
+    read_count,
+    read_name,
     string_field,
     with_entries,
 )
@@ -151,7 +153,7 @@ def read_answer(version: int, body: bytes) -> MetadataAnswer:
     if version >= 1:
         read.skip(4)  # the controller
     start = read.position
-    count = _count(read, compact)
+    count = read_count(read, compact)
     topics = _Topics(version, body)
     topics.walk(read, count)
     array = (start, read.position)
@@ -165,18 +167,10 @@ def read_answer(version: int, body: bytes) -> MetadataAnswer:
     return MetadataAnswer(version, body, topics.found, array)
 
 
-def _count(read: Reader, compact: bool) -> int:
-    count = read.length(compact)
-    if count < 0:
-        raise ParseError("a list is null")
-    return count
-
-
 def _skip_brokers(read: Reader, version: int, compact: bool) -> None:
-    for _ in range(_count(read, compact)):
+    for _ in range(read_count(read, compact)):
         read.skip(4)  # the node's number
-        if read.string(compact) is None:
-            raise ParseError("a server has no address")
+        read_name(read, compact)  # its address
         read.skip(4)  # its port
         if version >= 1:
             read.string(compact)  # its rack
@@ -214,7 +208,7 @@ class _Topics:
             if fixed > 1:
                 topic_id = body[read.position : read.position + 16]
             read.skip(fixed)
-            partitions = _count(read, compact)
+            partitions = read_count(read, compact)
             try:
                 read.position = skip_quickly(read.position, partitions)
             except (IndexError, error):
@@ -244,10 +238,10 @@ class _Topics:
         compact = self._compact
         for _ in range(count):
             read.skip(self._fixed)
-            read.skip(4 * _count(read, compact))  # replicas
-            read.skip(4 * _count(read, compact))  # those in sync
+            read.skip(4 * read_count(read, compact))  # replicas
+            read.skip(4 * read_count(read, compact))  # those in sync
             if self._has_offline:
-                read.skip(4 * _count(read, compact))  # those offline
+                read.skip(4 * read_count(read, compact))  # those offline
             if compact:
                 read.skip_tags()
 

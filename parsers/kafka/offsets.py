@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from parsers.errors import ParseError
-from parsers.kafka.splicing import Span, with_entries
+from parsers.kafka.splicing import Span, read_count, read_name, with_entries
 from parsers.kafka.wire import Reader
 
 FLEXIBLE = 6
@@ -46,9 +45,9 @@ def _groups(read: Reader, version: int, keep: Keep) -> bytes:
     body = bytes(read.data)
     start = read.position
     groups: list[bytes] = []
-    for _ in range(_count(read, compact=True)):
+    for _ in range(read_count(read, compact=True)):
         begin = read.position
-        _name(read, compact=True)
+        read_name(read, compact=True)
         array, kept = _topics(read, version, keep)
         read.skip(2)  # an error of the group
         read.skip_tags()
@@ -64,10 +63,10 @@ def _topics(read: Reader, version: int, keep: Keep) -> tuple[Span, list[Span]]:
     compact = version >= FLEXIBLE
     start = read.position
     kept: list[Span] = []
-    for _ in range(_count(read, compact)):
+    for _ in range(read_count(read, compact)):
         begin = read.position
-        topic = read.take(16) if version >= WITH_IDS else _name(read, compact)
-        for _ in range(_count(read, compact)):
+        topic = read.take(16) if version >= WITH_IDS else read_name(read, compact)
+        for _ in range(read_count(read, compact)):
             read.skip(16 if version >= 5 else 12)  # the partition, its offset, the leader's epoch
             read.string(compact)  # what the client has noted
             read.skip(2)  # an error
@@ -78,17 +77,3 @@ def _topics(read: Reader, version: int, keep: Keep) -> tuple[Span, list[Span]]:
         if keep(topic):
             kept.append((begin, read.position))
     return (start, read.position), kept
-
-
-def _count(read: Reader, compact: bool) -> int:
-    count = read.length(compact)
-    if count < 0:
-        raise ParseError("a list is null")
-    return count
-
-
-def _name(read: Reader, compact: bool) -> str:
-    name = read.string(compact)
-    if name is None:
-        raise ParseError("a topic or group has no name")
-    return name

@@ -275,7 +275,7 @@ class Requests:
         header = asked.header
         request = described.read_request(asked.body)
         if not request.names:
-            return self._other(asked)
+            return self._decide(asked, (), ())
         allowed = [name for name in request.names if self._sees(header, name)]
         refused = [name for name in request.names if not self._sees(header, name)]
         if not allowed:
@@ -323,9 +323,9 @@ class Requests:
             answer = refusals.unsupported_api_versions(header.correlation_id)
             self._answers.expect(Pending(header.correlation_id, (exchange,), answer=answer))
             return b""
-        self._named(asked)
         if not ruling.permit:
-            return self._refuse(asked, facts)
+            raise ParseError("no rule permits anything here")
+        self._named(asked)
         # The header of this answer has no tagged fields in any version, so that everybody can read it.
         change = partial(self._known_versions, header)
         self._answers.expect(Pending(header.correlation_id, (exchange,), False, change))
@@ -340,10 +340,10 @@ class Requests:
 
     def _share_fetch(self, asked: _Asked) -> bytes | None:
         message = decode_request(asked.header.key, asked.header.version, asked.body)
-        named = named_topics(asked.header.key, asked.header.version, message) or Named()
-        self._resolve(named.ids)
+        fetched = [topic.topic_id.bytes for topic in message.topics]
+        self._resolve(fetched)
         group, member, epoch = message.group_id or "", message.member_id or "", message.share_session_epoch
-        session = self._sessions.fetch(group, member, epoch, named.ids)
+        session = self._sessions.fetch(group, member, epoch, fetched)
         if session is None:
             return self._refuse(
                 asked,
@@ -403,7 +403,7 @@ class Requests:
         if key and key in memo:
             return memo[key]
         header = asked.header
-        named = named_topics(header.key, header.version, decode_request(header.key, header.version, asked.body))
+        named = named_topics(header.key, header.version, asked.body)
         if key:
             if len(memo) >= MEMO_ENTRIES:
                 memo.clear()

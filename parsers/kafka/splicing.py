@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from struct import Struct
 
-from parsers.kafka.wire import varint
+from parsers.errors import ParseError
+from parsers.kafka.wire import Reader, varint
 
 _INT32 = Struct(">i")
 _INT16 = Struct(">h")
@@ -34,6 +35,22 @@ def string_field(value: str | None, compact: bool) -> bytes:
         return b"\0" if compact else b"\xff\xff"
     raw = value.encode()
     return (varint(len(raw) + 1) if compact else _INT16.pack(len(raw))) + raw
+
+
+def read_count(read: Reader, compact: bool) -> int:
+    """The length of an array that may not be null."""
+    count = read.length(compact)
+    if count < 0:
+        raise ParseError("a list is null")
+    return count
+
+
+def read_name(read: Reader, compact: bool) -> str:
+    """A string that may not be null."""
+    name = read.string(compact)
+    if name is None:
+        raise ParseError("a name is null")
+    return name
 
 
 def with_entries(body: bytes, array: Span, kept: Iterable[Span], compact: bool, added: Iterable[bytes] = ()) -> bytes:

@@ -1,0 +1,125 @@
+"""What we encode, read by Apache Kafka's own codec: every request's default form, and the refusals of all requests."""
+
+from __future__ import annotations
+
+import importlib
+import struct
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parsers.kafka.apis import APIS
+from parsers.kafka.codecs import build, decode_request, encode_request_body, is_flexible
+from tests.acceptance.kafka.broker import LIBS, java
+from tests.acceptance.kafka.sides import compiled, with_classes
+from tests.parsers.kafka.oracle import captured
+
+pytestmark = pytest.mark.acceptance
+
+CORRELATION = 0x01020304
+CLIENT = b"client"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """`kind`: request or response. `data`: without its length."""
+
+    kind: str
+    key: int
+    version: int
+    data: bytes
+    what: str = ""
+
+    def line(self) -> str:
+        return f"{self.kind} {self.key} {self.version} {self.data.hex()}\n"
+
+    def __str__(self) -> str:
+        return f"{self.what} {APIS[self.key].name} {self.version} ({self.data[:60].hex()})"
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not LIBS.is_dir():
+        pytest.fail("Apache Kafka is not there: `make acceptance` installs it")
+    return compiled(tmp_path_factory.mktemp("codec"))
+
+
+@pytest.fixture(scope="module")
+def refusals() -> Any:
+    return importlib.import_module("parsers.kafka.refusals")
+
+
+def judged(classes: Path, frames: Sequence[Frame]) -> list[str]:
+    """What Apache's codec objects to."""
+    lines = "".join(frame.line() for frame in frames)
+    done = subprocess.run(with_classes(java("Codec"), classes), input=lines, capture_output=True, text=True, check=True)
+    told = done.stdout.splitlines()
+    assert len(told) == len(frames), done.stderr
+    return [f"{frame}: {said}" for frame, said in zip(frames, told, strict=True) if said != f"ok {CORRELATION}"]
+
+
+def every_version() -> Iterator[tuple[int, int]]:
+    for api in APIS.values():
+        for version in range(api.lowest, api.highest + 1):
+            yield api.key, version
+
+
+def request_frame(key: int, version: int, body: bytes) -> Frame:
+    head = struct.pack(">hhih", key, version, CORRELATION, len(CLIENT)) + CLIENT
+    return Frame("request", key, version, head + bytes(is_flexible(key, version)) + body, "default")
+
+
+def refusal(refusals: Any, key: int, version: int, body: bytes, what: str) -> Frame:
+    message = decode_request(key, version, body)
+    answer, error = refusals.refuse(key, version, CORRELATION, message)
+    assert error, f"{what} {APIS[key].name} {version} is refused without an error"
+    (size,) = struct.unpack_from(">i", answer)
+    assert size == len(answer) - 4
+    return Frame("response", key, version, answer[4:], what)
+
+
+def defaults() -> Iterator[tuple[int, int, bytes]]:
+    for key, version in every_version():
+        yield key, version, encode_request_body(build("request", key, version))
+
+
+def test_requests_as_we_encode_them(classes: Path) -> None:
+    frames = [request_frame(key, version, body) for key, version, body in defaults()]
+    assert len(frames) > 200
+    assert judged(classes, frames) == []
+
+
+def test_refusals_of_every_request_in_every_version(classes: Path, refusals: Any) -> None:
+    frames = [refusal(refusals, key, version, body, "default") for key, version, body in defaults()]
+    assert len(frames) > 200
+    assert judged(classes, frames) == []
+
+
+def test_refusals_of_captured_requests(classes: Path, refusals: Any) -> None:
+    frames = [
+        refusal(refusals, key, version, body, "captured")
+        for key in APIS
+        for version, body, _ in captured_of(key)
+        if APIS[key].lowest <= version <= APIS[key].highest
+    ]
+    assert len(frames) > 500
+    assert judged(classes, frames) == []
+
+
+def captured_of(key: int) -> list[tuple[int, bytes, bytes]]:
+    """Nothing, if kafka-python has no such message."""
+    try:
+        return list(captured(key))
+    except KeyError:
+        return []
+
+
+def test_the_codec_objects_to_what_is_wrong(classes: Path) -> None:
+    """Else the tests above would show nothing."""
+    good = request_frame(3, 9, encode_request_body(build("request", 3, 9)))
+    wrong = [Frame("request", 3, 9, good.data + b"\0"), Frame("request", 3, 9, good.data[:-1])]
+    assert [len(judged(classes, [frame])) for frame in (good, *wrong)] == [0, 1, 1]
