@@ -16,7 +16,7 @@ from benchmarks.topology import SERVER, Topology
 PARTITIONS = 4
 _MEMORY = "/dev/shm"
 _CONTROLLER = 9099
-_OPTIONS = ("-Xms1g", "-Xmx1g")
+_HEAP = "1g"
 _PATIENCE_S = 60
 _SEGMENT, _RETAINED = 32 << 20, 128 << 20
 """Bytes of a partition: what is older is deleted while the benchmark runs, or the memory would be full."""
@@ -24,15 +24,15 @@ _SEGMENT, _RETAINED = 32 << 20, 128 << 20
 
 @contextmanager
 def broker(place: Topology, modes: Sequence[Mode]) -> Iterator[int]:
-    """Its pid. It starts on the proxy's processor, so that client and broker have both while it gets warm."""
+    """Its pid. It starts on the processor of the load, and its files go with it."""
     with tempfile.TemporaryDirectory(prefix="penstock-bench-kafka-", dir=_MEMORY) as folder:
         config = Path(folder) / "server.properties"
         config.write_text(_properties(place.server_address, modes, Path(folder) / "log"), encoding="ascii")
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         form = java.command("kafka.tools.StorageTool", ["format", "-t", cluster, "-c", str(config)])
         place.run(SERVER, form, place.processors.proxy, _PATIENCE_S)
-        start = java.command("kafka.Kafka", [str(config)], _OPTIONS)
-        yield place.serve(SERVER, start, modes[-1].port, place.processors.proxy)
+        start = java.command("kafka.Kafka", [str(config)], _HEAP)
+        yield place.serve(SERVER, start, modes[-1].port, place.processors.load)
 
 
 def _properties(address: str, modes: Sequence[Mode], log: Path) -> str:

@@ -28,8 +28,6 @@ from benchmarks.topology import CLIENT, Topology, only_one, topology
 
 NAME = "kafka"
 ROUNDS, QUICK_ROUNDS = 3, 1
-WARM_UPS, QUICK_WARM_UPS = 4, 1
-"""The broker's compiler has work for half a minute."""
 SMALL_COUNT, LARGE_COUNT, SYNC_COUNT = 400_000, 6_000, 5_000
 QUICK = 0.25
 """How much of that."""
@@ -50,7 +48,7 @@ NOTES = (
     "waiting in the client's queue (32 MiB); -sync has one record in flight. Java's perf tool knows whole ms only.",
     "proxy cpu: user + system time of worker and agent per MiB of records and per record; broker cpu: the broker's.",
     "load busy: client and broker share that processor. Where it is near 100 % they are the limit, not the proxy.",
-    "Java's clients run without the optimising compiler, which would take more of their few seconds than it saves.",
+    "Broker and Java's clients run without the JVM's optimising compiler, which would compete with them (C1 only).",
     "Ratios are the mode's figure divided by direct's: above 1 is better for records, below 1 for the others.",
 )
 
@@ -117,13 +115,13 @@ def run(quick: bool) -> Report:
 
 def measure(quick: bool, compared: tuple[Mode, ...]) -> Report:
     java.check()
-    rounds, warm_ups, share = (QUICK_ROUNDS, QUICK_WARM_UPS, QUICK) if quick else (ROUNDS, WARM_UPS, 1.0)
+    rounds, share = (QUICK_ROUNDS, QUICK) if quick else (ROUNDS, 1.0)
     cases = _cases(share)
     processors = Processors.choose()
     _introduce(processors, rounds, cases, compared)
     samples: Samples = {}
     with only_one(), _up(processors, compared) as place:
-        _prepare(place, cases, warm_ups)
+        _prepare(place, cases)
         _check_refusals(place, compared)
         for number in range(rounds):
             order = _rotated(compared, number)
@@ -155,17 +153,15 @@ def _up(processors: Processors, compared: tuple[Mode, ...]) -> Iterator[Place]:
                 yield Place(place, agent, pid)
 
 
-def _prepare(place: Place, cases: Mapping[str, Case], warm_ups: int) -> None:
-    """Topics, something to consume, and a broker that is warm. Only then it moves to the load's processor."""
+def _prepare(place: Place, cases: Mapping[str, Case]) -> None:
+    """Topics, something to consume, and a broker that is warm."""
     print("  filling topics, warming up the broker", file=sys.stderr, flush=True)
     for work in {case.work.topic: case.work for case in cases.values()}.values():
         _create(place, work.topic)
         place.client(Librdkafka("produce").command(place.bootstrap(DIRECT), work))
-    for _ in range(warm_ups):
-        for case in cases.values():
-            if isinstance(case.load, Librdkafka):
-                place.client(case.load.command(place.bootstrap(DIRECT), case.work))
-    processes.pin([place.broker], place.topology.processors.load)
+    for case in cases.values():
+        if isinstance(case.load, Librdkafka):
+            place.client(case.load.command(place.bootstrap(DIRECT), case.work))
 
 
 def _check_refusals(place: Place, compared: Sequence[Mode]) -> None:

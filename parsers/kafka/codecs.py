@@ -6,16 +6,14 @@ form that everybody reads alike. What kafka-python has no schema of comes from `
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 import types
 from collections.abc import Mapping
 from functools import lru_cache
 from struct import error as StructError
 from typing import Any
 
-import kafka.protocol
+from kafka.protocol import admin, consumer, metadata, producer, sasl
 from kafka.protocol.api_message import ApiMessage
 
 from parsers.errors import ParseError
@@ -53,21 +51,18 @@ _USUAL = (
 
 def _theirs() -> dict[str, type[ApiMessage]]:
     found: dict[str, type[ApiMessage]] = {}
-    for module in pkgutil.walk_packages(kafka.protocol.__path__, "kafka.protocol."):
-        if ".old" in module.name or ".schemas" in module.name:
-            continue
-        for name, member in vars(importlib.import_module(module.name)).items():
+    for module in (admin, consumer, metadata, producer, sasl):
+        for name, member in vars(module).items():
             if inspect.isclass(member) and issubclass(member, ApiMessage) and name.endswith(("Request", "Response")):
                 found[name] = member
     return found
 
 
 def _ours(name: str) -> type[ApiMessage]:
-    made: type[ApiMessage] = types.new_class(name, (ApiMessage,), {"load_json": schemas})  # type: ignore[assignment]
-    return made
+    return types.new_class(name, (ApiMessage,), {"load_json": schemas})
 
 
-def _classes() -> dict[tuple[int, str], type[ApiMessage]]:
+def _classes() -> dict[tuple[int, str], Any]:
     found = _theirs() | {name: _ours(name) for base in _OWN for name in (f"{base}Request", f"{base}Response")}
     found = {name: cls for name, cls in found.items() if "apiKey" in (cls.json or {})}
     return {(cls.json["apiKey"], cls.json["type"]): cls for cls in found.values()}

@@ -341,7 +341,7 @@ class KafkaFilter:
 
     def _read_size(self, partial: _Partial) -> bool:
         data, limits = partial.data, self._shared.limits
-        if data[0] == _TLS_HANDSHAKE and data[1:2] in (b"", b"\3"):
+        if data[0] == _TLS_HANDSHAKE and data[1:2] in (bytearray(), bytearray(b"\3")):
             if len(data) < 3:
                 return False
             raise ParseError(TLS_FAILURE)

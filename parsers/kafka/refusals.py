@@ -161,7 +161,7 @@ def _find_coordinator(it: _Refusal) -> Fields:
 
 
 def _join_group(it: _Refusal) -> Fields:
-    empty = {"protocol_name": "", "leader": "", "member_id": it.message.member_id or "", "members": []}
+    empty: Fields = {"protocol_name": "", "leader": "", "member_id": it.message.member_id or "", "members": []}
     return {"error_code": it.code, "generation_id": -1, **empty}
 
 

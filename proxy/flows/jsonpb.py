@@ -14,12 +14,27 @@ from enum import IntEnum
 from typing import Any, Final, TypeVar
 
 from proxy.flows import model
-from proxy.flows.model import L4, L7, Deciding, Endpoint, Flow, Http, Ip, LostEvents, Observation, Policy, Service
+from proxy.flows.model import (
+    L4,
+    L7,
+    Deciding,
+    Endpoint,
+    Flow,
+    Http,
+    Ip,
+    Kafka,
+    LostEvents,
+    Observation,
+    Policy,
+    Service,
+)
 from proxy.flows.reasons import reason_name, reason_number
 from proxy.flows.times import parse_timestamp, proto_timestamp
 
 STRUCT: Final = "type.googleapis.com/google.protobuf.Struct"
 EXTENSION: Final = "penstock"
+CLIENT_ID: Final = "kafka_client_id"
+"""Within the extension; the schema's Kafka record has no such field."""
 
 # DEL, C1 controls, and what Unicode reorders or breaks lines with; JSON itself escapes C0 controls.
 _HOSTILE: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -87,7 +102,7 @@ def _second_half(flow: Flow) -> Json:
             "interface": _present({"index": flow.interface_index, "name": flow.interface_name}),
             "proxy_port": flow.proxy_port,
             "Summary": flow.summary,
-            "extensions": _extensions(flow.deciding),
+            "extensions": _extensions(flow),
             "egress_allowed_by": [_policy(p) for p in flow.egress_allowed_by],
             "ingress_allowed_by": [_policy(p) for p in flow.ingress_allowed_by],
             "egress_denied_by": [_policy(p) for p in flow.egress_denied_by],
@@ -151,9 +166,23 @@ def _l7(l7: L7 | None) -> Json:
         fields["http"] = _present(
             {"code": http.code, "method": http.method, "url": http.url, "protocol": http.protocol, "headers": headers}
         )
+    elif l7.kafka is not None:
+        fields["kafka"] = _kafka(l7.kafka)
     elif l7.kind:
         fields[l7.kind] = {}
     return fields
+
+
+def _kafka(kafka: Kafka) -> Json:
+    return _present(
+        {
+            "error_code": kafka.error_code,
+            "api_version": kafka.api_version,
+            "api_key": kafka.api_key,
+            "correlation_id": kafka.correlation_id,
+            "topic": kafka.topic,
+        }
+    )
 
 
 def _service(service: Service | None) -> Json:
@@ -173,8 +202,10 @@ def _policy(policy: Policy) -> Json:
     )
 
 
-def _extensions(deciding: Deciding | None) -> Json:
-    if deciding is None:
+def _extensions(flow: Flow) -> Json:
+    deciding = flow.deciding or Deciding()
+    client = flow.l7.kafka.client_id if flow.l7 is not None and flow.l7.kafka is not None else ""
+    if flow.deciding is None and not client:
         return {}
     value = _present(
         {
@@ -184,6 +215,7 @@ def _extensions(deciding: Deciding | None) -> Json:
             "reason": deciding.reason,
             "default_deny": deciding.default_deny,
             "revision": str(deciding.revision) if deciding.revision else "",
+            CLIENT_ID: client,
         }
     )
     return {"@type": STRUCT, "value": {EXTENSION: value}}
@@ -231,7 +263,7 @@ def flow_from_json(data: Mapping[str, Any]) -> Flow:
         node_name=_text(data, "node_name"),
         source_names=_texts(data, "source_names"),
         destination_names=_texts(data, "destination_names"),
-        l7=_l7_from(data.get("l7")),
+        l7=_l7_from(data.get("l7"), _extension(data)),
         event_type=int(event.get("type", 0)),
         event_sub_type=int(event.get("sub_type", 0)),
         source_service=_service_from(data.get("source_service")),
@@ -245,7 +277,7 @@ def flow_from_json(data: Mapping[str, Any]) -> Flow:
         interface_name=_text(interface, "name"),
         proxy_port=int(data.get("proxy_port", 0)),
         summary=_text(data, "Summary"),
-        deciding=_deciding_from(data.get("extensions", {})),
+        deciding=_deciding_from(_extension(data)),
         egress_allowed_by=_policies_from(data, "egress_allowed_by"),
         ingress_allowed_by=_policies_from(data, "ingress_allowed_by"),
         egress_denied_by=_policies_from(data, "egress_denied_by"),
@@ -318,17 +350,30 @@ def _endpoint_from(data: Mapping[str, Any]) -> Endpoint:
     )
 
 
-def _l7_from(data: Mapping[str, Any] | None) -> L7 | None:
+def _l7_from(data: Mapping[str, Any] | None, extension: Mapping[str, Any]) -> L7 | None:
     if not data:
         return None
     kind = next((name for name in ("http", "dns", "kafka") if name in data), "")
-    http = None
-    if kind == "http":
-        fields = data["http"]
-        headers = tuple((_text(h, "key"), _text(h, "value")) for h in fields.get("headers", ()))
-        text = (_text(fields, "method"), _text(fields, "url"), _text(fields, "protocol"))
-        http = Http(int(fields.get("code", 0)), *text, headers)
-    return L7(_enum(model.L7Type, data.get("type")), int(data.get("latency_ns", 0)), kind, http)
+    http = _http_from(data["http"]) if kind == "http" else None
+    kafka = _kafka_from(data["kafka"], extension) if kind == "kafka" else None
+    return L7(_enum(model.L7Type, data.get("type")), int(data.get("latency_ns", 0)), kind, http, kafka)
+
+
+def _http_from(fields: Mapping[str, Any]) -> Http:
+    headers = tuple((_text(h, "key"), _text(h, "value")) for h in fields.get("headers", ()))
+    text = (_text(fields, "method"), _text(fields, "url"), _text(fields, "protocol"))
+    return Http(int(fields.get("code", 0)), *text, headers)
+
+
+def _kafka_from(fields: Mapping[str, Any], extension: Mapping[str, Any]) -> Kafka:
+    return Kafka(
+        int(fields.get("error_code", 0)),
+        int(fields.get("api_version", 0)),
+        _text(fields, "api_key"),
+        int(fields.get("correlation_id", 0)),
+        _text(fields, "topic"),
+        _text(extension, CLIENT_ID),
+    )
 
 
 def _service_from(data: Mapping[str, Any] | None) -> Service | None:
@@ -348,10 +393,16 @@ def _policies_from(data: Mapping[str, Any], key: str) -> tuple[Policy, ...]:
     )
 
 
-def _deciding_from(data: Mapping[str, Any]) -> Deciding | None:
-    value = data.get("value") if data.get("@type") == STRUCT else None
+def _extension(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is ours of a flow's `extensions`; empty where that is of another kind."""
+    extensions = data.get("extensions", {})
+    value = extensions.get("value") if extensions.get("@type") == STRUCT else None
     fields = value.get(EXTENSION) if isinstance(value, dict) else None
-    if not isinstance(fields, dict):
+    return fields if isinstance(fields, dict) else {}
+
+
+def _deciding_from(fields: Mapping[str, Any]) -> Deciding | None:
+    if not fields.keys() - {CLIENT_ID}:
         return None
     return Deciding(
         _text(fields, "rule"),

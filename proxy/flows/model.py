@@ -133,6 +133,19 @@ class Http:
 
 
 @dataclass(frozen=True, slots=True)
+class Kafka:
+    """`api_key` is the lower-case name of the kind of request. The schema has room for one topic: where a request
+    names several, `topic` is all of them with commas between. `client_id` is ours; JSON has it in `extensions`."""
+
+    error_code: int
+    api_version: int
+    api_key: str
+    correlation_id: int
+    topic: str
+    client_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class L7:
     """`kind` is the key of the record in the `l7` message (http, dns, kafka), empty when there is none."""
 
@@ -140,6 +153,7 @@ class L7:
     latency_ns: int = 0
     kind: str = ""
     http: Http | None = None
+    kafka: Kafka | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.flows.model import L4, L7, EventType, Flow, Http, L7Type, Policy, TcpFlag, TrafficDirection, Verdict
+from proxy.flows.model import (
+    L4,
+    L7,
+    EventType,
+    Flow,
+    Http,
+    Kafka,
+    L7Type,
+    Policy,
+    TcpFlag,
+    TrafficDirection,
+    Verdict,
+)
 from proxy.flows.reasons import reason_words
 
 _MATCH_WORDS: Final = ("none", "L3-Only", "L3-L4", "L4-Only", "all", "L3-Proto", "Proto-Only")
@@ -61,6 +73,15 @@ def http_response(http: Http, latency_ns: int) -> str:
     return f"{http.protocol} {http.code} {latency_ns // 1_000_000}ms ({http.method} {http.url})"
 
 
+def kafka_request(kafka: Kafka) -> str:
+    return f"Kafka request {kafka.api_key} correlation id {kafka.correlation_id} topic '{kafka.topic}'"
+
+
+def kafka_response(kafka: Kafka) -> str:
+    told = f"{kafka.api_key} correlation id {kafka.correlation_id} topic '{kafka.topic}'"
+    return f"Kafka response {told} return code {kafka.error_code}"
+
+
 def l4_summary(l4: L4) -> str:
     if l4.protocol == "TCP":
         return f"TCP Flags: {tcp_flags(l4.flags)}" if l4.flags else "TCP"
@@ -80,13 +101,17 @@ def summary(flow: Flow) -> str:
     """The summary a flow brought along, or one made from its fields."""
     if flow.summary:
         return flow.summary
-    if flow.l7 is not None and flow.l7.http is not None:
-        return _l7_summary(flow.l7, flow.l7.http)
-    return l4_summary(flow.l4) if flow.l4 is not None else ""
+    told = _l7_summary(flow.l7) if flow.l7 is not None else ""
+    return told or (l4_summary(flow.l4) if flow.l4 is not None else "")
 
 
-def _l7_summary(l7: L7, http: Http) -> str:
-    return http_response(http, l7.latency_ns) if l7.type is L7Type.RESPONSE else http_request(http)
+def _l7_summary(l7: L7) -> str:
+    is_response = l7.type is L7Type.RESPONSE
+    if l7.http is not None:
+        return http_response(l7.http, l7.latency_ns) if is_response else http_request(l7.http)
+    if l7.kafka is not None:
+        return kafka_response(l7.kafka) if is_response else kafka_request(l7.kafka)
+    return ""
 
 
 def type_word(flow: Flow) -> str:

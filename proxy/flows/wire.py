@@ -7,7 +7,15 @@ observing never slows traffic. Counters are exact whatever is lost.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
+
+KAFKA_BUCKETS_MS: Final = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
+"""Upper bounds of the buckets of a `KafkaCount`: Prometheus' usual ones, which Hubble has too."""
+
+OTHER_TOPIC: Final = "other"
+"""The topic under which requests are counted when there are too many topics to tell apart."""
 
 
 class Connection(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -50,6 +58,47 @@ class Exchange(msgspec.Struct, array_like=True, frozen=True, gc=False):
     reason: str
 
 
+class KafkaExchange(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One Kafka request and, if it was `answered`, what the answer said.
+
+    `verdict`, `direction`, `rule`, `revision`, `reason` are as in `Exchange`. `topics` are the first ones that the
+    request names, `more` says how many it names besides. `error_code` is Kafka's; it means nothing without an answer.
+    """
+
+    connection: int
+    time_ns: int
+    verdict: int
+    direction: int
+    api_key: int
+    api_version: int
+    correlation_id: int
+    client_id: str
+    topics: list[str]
+    more: int
+    error_code: int
+    answered: bool
+    latency_ns: int
+    rule: int
+    revision: int
+    reason: str
+
+
+class KafkaCount(msgspec.Struct, array_like=True, frozen=True):
+    """How many requests of one kind named a topic since the last batch, and how long their answers took.
+
+    `api_key` -1: no kind of request known here. `buckets` count the answered requests whose time is within each bound
+    of `KAFKA_BUCKETS_MS` but not within the one before, and last those that took longer; `latency_ns` is the sum.
+    """
+
+    topic: str
+    api_key: int
+    error_code: int
+    direction: int
+    count: int
+    latency_ns: int
+    buckets: list[int]
+
+
 class Failure(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What there is to tell of a connection itself: why it ended, or the server name that it was judged by.
 
@@ -67,7 +116,7 @@ class Failure(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Batch(msgspec.Struct, array_like=True, frozen=True):
-    """`counters` are deltas since the last batch, by names like `requests.refused`."""
+    """`counters` and `kafka_counts` are deltas since the last batch; counters have names like `requests.refused`."""
 
     worker: int
     connections: list[Connection]
@@ -76,6 +125,8 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
     failures: list[Failure]
     lost: int
     counters: dict[str, int]
+    kafka: list[KafkaExchange] = msgspec.field(default_factory=list)
+    kafka_counts: list[KafkaCount] = msgspec.field(default_factory=list)
 
 
 ENCODER = msgspec.msgpack.Encoder()

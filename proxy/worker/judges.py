@@ -6,15 +6,17 @@ the destination where that does. Connections with the same rules share one judge
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Protocol, TypeVar, cast
 
 from config.policy.decide import Allowed, Denied, Inspect, decide
 from config.policy.http import HttpMatcher
 from config.policy.kafka import KafkaMatcher
 from config.policy.requests import http_matcher, kafka_matcher, server_name_matcher
-from config.policy.resolved import Direction, L7Kind, Protocol, Snapshot
+from config.policy.resolved import Direction, L7Kind, Origin, Snapshot
+from config.policy.resolved import Protocol as IpProtocol
 from config.policy.sni import ServerNameMatcher
 from parsers.errors import ParseError
 from parsers.facts import ClientHello, HeaderEdit, HttpRequest, KafkaRequest, edited_request
@@ -137,7 +139,7 @@ class NameJudge:
         self._snapshot = snapshot
 
     def rule_name(self, hello: ClientHello) -> NameRuling:
-        note = _decided(self._sides, ServerNameMatcher, hello, self._snapshot)
+        note = _decided(self._sides, hello, self._snapshot)
         permit = note.verdict is not Verdict.DROPPED
         return NameRuling(permit, note, "" if permit else note.reason)
 
@@ -155,7 +157,7 @@ class KafkaJudge:
         if ruling is None:
             if len(self._rulings) >= MEMO_RULINGS:
                 self._rulings.clear()
-            note = _decided(self._sides, KafkaMatcher, request, self._snapshot)
+            note = _decided(self._sides, request, self._snapshot)
             ruling = self._rulings[request] = KafkaRuling(note.verdict is not Verdict.DROPPED, note)
         return ruling
 
@@ -164,16 +166,23 @@ class KafkaJudge:
         return KafkaRuling(False, Note(Verdict.ERROR, Direction.INGRESS, 0, self._snapshot.revision, reason))
 
 
-_M = TypeVar("_M", ServerNameMatcher, KafkaMatcher)
+_F = TypeVar("_F", contravariant=True)
 
 
-def _decided(sides: tuple[_Side, ...], kind: type[_M], facts: ClientHello | KafkaRequest, snapshot: Snapshot) -> Note:
+class _Matcher(Protocol[_F]):
+    """What the matchers of all kinds of facts have in common."""
+
+    def judge(self, facts: _F, /) -> int | None: ...
+
+    def explain(self, facts: _F, origins: Mapping[int, Origin], /) -> str: ...
+
+
+def _decided(sides: tuple[_Side, ...], facts: _F, snapshot: Snapshot) -> Note:
     """What all sides together say: the first no that is enforced, else the last that was said."""
     note = Note(Verdict.FORWARDED, Direction.INGRESS, 0, snapshot.revision)
     audited: Note | None = None
     for side in sides:
-        matcher = side.matcher
-        assert matcher is None or isinstance(matcher, kind)
+        matcher = cast("_Matcher[_F] | None", side.matcher)  # all sides of a judge are about the same kind of facts
         origin = side.rule if matcher is None else matcher.judge(facts)
         if origin is not None:
             note = Note(Verdict.FORWARDED, side.direction, origin, snapshot.revision)
@@ -185,6 +194,8 @@ def _decided(sides: tuple[_Side, ...], kind: type[_M], facts: ClientHello | Kafk
         audited = Note(Verdict.AUDIT, side.direction, 0, snapshot.revision, reason)
     return audited or note
 
+
+_KINDS: dict[type, str] = {HttpMatcher: "HTTP", KafkaMatcher: "Kafka", ServerNameMatcher: "TLS"}
 
 ConnectionJudge = HttpJudge | NameJudge | KafkaJudge
 
@@ -237,7 +248,8 @@ class JudgeTable:
             return ConnectionRefused(Direction.INGRESS, 0, "neither end of the connection is known")
         kinds = {type(side.matcher) for side in sides if side.matcher is not None}
         if len(kinds) > 1:
-            why = "the rules of the two ends are about different protocols"
+            named = " and the other of ".join(sorted(_KINDS[kind] for kind in kinds))
+            why = f"the rules of one end are about requests of {named}"
             return ConnectionRefused(sides[0].direction, 0, why)
         key = tuple(sides)
         judge = self._judges.get(key)
@@ -257,7 +269,7 @@ class JudgeTable:
         known = self.snapshot.endpoints.get(endpoint)
         if policy is None or known is None:
             return ConnectionRefused(direction, 0, "the endpoint is not known any more")
-        decision = decide(policy.direction(direction), peer, Protocol.TCP, port)
+        decision = decide(policy.direction(direction), peer, IpProtocol.TCP, port)
         match decision:
             case Inspect():
                 if decision.fault:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections.abc import Callable
 
 import pytest
 
@@ -46,7 +47,7 @@ def heartbeat_answer(number: int = 1) -> bytes:
 
 
 def metadata_answer(number: int, *topics: tuple[str | None, uuid.UUID, int], version: int = 12) -> bytes:
-    told = [
+    told: list[dict[str, object]] = [
         {"error_code": error, "name": name, "topic_id": topic_id, "is_internal": False, "partitions": []}
         for name, topic_id, error in topics
     ]
@@ -193,7 +194,11 @@ def test_several_topics_that_are_too_much_to_be_held_are_refused() -> None:
 
 def test_many_frames_in_random_pieces() -> None:
     dice = random.Random(1)
-    kinds = [lambda n: produced("orders", number=n), lambda n: produced("secret", number=n), heartbeat]
+    kinds: list[Callable[[int], bytes]] = [
+        lambda n: produced("orders", number=n),
+        lambda n: produced("secret", number=n),
+        heartbeat,
+    ]
     sequence = [dice.choice(kinds)(number) for number in range(1, 300)]
     whole, split = Wire(produce("orders"), consume()), Wire(produce("orders"), consume())
     whole.client(b"".join(sequence))
@@ -450,7 +455,7 @@ def test_a_version_of_the_future_is_told_what_there_is() -> None:
 def test_what_is_not_kafka_ends(data: bytes, step: int) -> None:
     wire = Wire(consume())
     wire.client(data, step=step)
-    assert (wire.filter.end, wire.to_server, bool(wire.filter.failure)) == (End.ABORT, b"", True)
+    assert (wire.filter.end, bytes(wire.to_server), bool(wire.filter.failure)) == (End.ABORT, b"", True)
 
 
 @pytest.mark.parametrize(
@@ -467,7 +472,7 @@ def test_what_is_not_kafka_ends(data: bytes, step: int) -> None:
 def test_what_is_not_understood_ends(wrong: bytes) -> None:
     wire = Wire(type(consume())())
     wire.client(wrong)
-    assert (wire.filter.end, wire.to_server) == (End.ABORT, b"")
+    assert (wire.filter.end, bytes(wire.to_server)) == (End.ABORT, b"")
 
 
 @pytest.mark.parametrize(

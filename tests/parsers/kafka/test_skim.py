@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
+import uuid
 from typing import Any
 
 import pytest
-from kafka.protocol.consumer import FetchRequest
-from kafka.protocol.producer import ProduceRequest
 
 from parsers.errors import ParseError
+from parsers.kafka.codecs import build, encode_request_body
 from parsers.kafka.skim import MAX_PARTITIONS, WITH_IDS, ProduceWalk, skim_fetch, skim_produce
 from parsers.kafka.wire import varint
 
@@ -17,38 +17,23 @@ IDS = {"orders": bytes(range(16)), "stock": bytes(range(16, 32))}
 
 
 def named(version: int, name: str, field: str) -> dict[str, Any]:
-    import uuid
-
     return {"topic_id": uuid.UUID(bytes=IDS[name])} if version >= WITH_IDS else {field: name}
 
 
 def produce(version: int, topics: dict[str, dict[int, bytes | None]], acks: int = -1) -> bytes:
-    Topic = ProduceRequest.TopicProduceData
-    Partition = Topic.PartitionProduceData
     data = [
-        Topic(
-            version=version,
-            partition_data=[Partition(version=version, index=i, records=r) for i, r in partitions.items()],
-            **named(version, name, "name"),
-        )
+        {"partition_data": [{"index": i, "records": r} for i, r in partitions.items()], **named(version, name, "name")}
         for name, partitions in topics.items()
     ]
-    request = ProduceRequest(version=version, transactional_id=None, acks=acks, timeout_ms=1000, topic_data=data)
-    return bytes(request.encode())
+    return encode_request_body(build("request", 0, version, acks=acks, timeout_ms=1000, topic_data=data))
 
 
 def fetch(version: int, topics: dict[str, list[int]], epoch: int = 0) -> bytes:
-    Topic = FetchRequest.FetchTopic
     data = [
-        Topic(
-            version=version,
-            partitions=[Topic.FetchPartition(version=version, partition=i, fetch_offset=5) for i in partitions],
-            **named(version, name, "topic"),
-        )
+        {"partitions": [{"partition": i, "fetch_offset": 5} for i in partitions], **named(version, name, "topic")}
         for name, partitions in topics.items()
     ]
-    request = FetchRequest(version=version, max_wait_ms=500, session_epoch=epoch, topics=data)
-    return bytes(request.encode())
+    return encode_request_body(build("request", 1, version, max_wait_ms=500, session_epoch=epoch, topics=data))
 
 
 def expected(version: int, topics: dict[str, Any]) -> list[tuple[str | bytes, list[int]]]:
