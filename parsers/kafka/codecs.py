@@ -9,12 +9,9 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from struct import error as StructError
 from typing import Any
-
-from kafka.protocol import admin, consumer, metadata, producer, sasl
-from kafka.protocol.api_message import ApiMessage
 
 from parsers.errors import ParseError
 from parsers.kafka import schemas
@@ -49,8 +46,11 @@ _USUAL = (
 """(key, version) of what clients send most: compiled before the first of them comes."""
 
 
-def _theirs() -> dict[str, type[ApiMessage]]:
-    found: dict[str, type[ApiMessage]] = {}
+def _theirs() -> dict[str, Any]:
+    from kafka.protocol import admin, consumer, metadata, producer, sasl
+    from kafka.protocol.api_message import ApiMessage
+
+    found: dict[str, Any] = {}
     for module in (admin, consumer, metadata, producer, sasl):
         for name, member in vars(module).items():
             if inspect.isclass(member) and issubclass(member, ApiMessage) and name.endswith(("Request", "Response")):
@@ -58,26 +58,26 @@ def _theirs() -> dict[str, type[ApiMessage]]:
     return found
 
 
-def _ours(name: str) -> type[ApiMessage]:
+def _ours(name: str) -> Any:
+    from kafka.protocol.api_message import ApiMessage
+
     return types.new_class(name, (ApiMessage,), {"load_json": schemas})
 
 
-def _classes() -> dict[tuple[int, str], Any]:
+@cache
+def classes() -> dict[tuple[int, str], Any]:
+    """(key, "request" or "response") → class. Made when the first is needed: it takes half a second."""
     found = _theirs() | {name: _ours(name) for base in _OWN for name in (f"{base}Request", f"{base}Response")}
     found = {name: cls for name, cls in found.items() if "apiKey" in (cls.json or {})}
     return {(cls.json["apiKey"], cls.json["type"]): cls for cls in found.values()}
 
 
-CLASSES = _classes()
-"""(key, "request" or "response") → class."""
-
-
 def request_class(key: int) -> Any:
-    return CLASSES[key, "request"]
+    return classes()[key, "request"]
 
 
 def response_class(key: int) -> Any:
-    return CLASSES[key, "response"]
+    return classes()[key, "response"]
 
 
 def is_flexible(key: int, version: int) -> bool:
@@ -88,7 +88,7 @@ def is_flexible(key: int, version: int) -> bool:
 @lru_cache(maxsize=1024)
 def shape(key: int, kind: str, version: int) -> Shape:
     """Of the "request" or "response" `key`."""
-    cls = CLASSES[key, kind]
+    cls = classes()[key, kind]
     return shape_of(cls.json, version, compact=bool(cls.flexible_version_q(version)))
 
 
@@ -103,7 +103,7 @@ def decode_response(key: int, version: int, body: bytes) -> Any:
 
 
 def _decode(key: int, kind: str, version: int, body: bytes) -> Any:
-    cls = CLASSES.get((key, kind))
+    cls = classes().get((key, kind))
     if cls is None:
         raise ParseError(f"request {key} is not known")
     shape(key, kind, version).read(body)
@@ -124,7 +124,7 @@ def encode_response(message: Any, correlation_id: int) -> bytes:
 
 
 def warm() -> None:
-    """Compile the usual codecs now."""
+    """Make all classes now, and compile the usual codecs, before the first request waits for that."""
     for key, version in _USUAL:
         message = response_class(key)(version=version)
         encode_response(message, 0)
@@ -133,7 +133,7 @@ def warm() -> None:
 
 def build(kind: str, key: int, version: int, **fields: Any) -> Any:
     """A "request" or "response" of plain values: structures as dicts. What is left out has its default."""
-    return _built(CLASSES[key, kind], version, fields)
+    return _built(classes()[key, kind], version, fields)
 
 
 def _built(cls: Any, version: int, values: Mapping[str, Any]) -> Any:

@@ -48,7 +48,8 @@ _ERROR = TOPIC_AUTHORIZATION_FAILED.to_bytes(2, "big")
 class MetadataRequest:
     """`names` and `ids` in the order of the request; `everything`: it asks for all topics.
 
-    `entries`: each entry's name (None: by id alone) and its bytes in `body`; `array`: where all of them are.
+    `body` is just the request. `entries`: each entry's name (None: by id alone) and its bytes in `body`; `array`: where
+    all of them are.
     """
 
     names: list[str]
@@ -82,7 +83,11 @@ class MetadataAnswer:
 
 
 def read_request(version: int, body: bytes) -> MetadataRequest:
-    """Raises ParseError unless `body` is a request of this version, from its first byte to its last."""
+    """Raises ParseError unless `body` begins with a request of this version.
+
+    librdkafka 2.16 sends bytes behind it when it asks for all topics, and servers do not look at them: they are left
+    out of `MetadataRequest.body`.
+    """
     read = Reader(body)
     compact = version >= FLEXIBLE
     count = read.length(compact)
@@ -105,9 +110,8 @@ def read_request(version: int, body: bytes) -> MetadataRequest:
         read.skip(2 if version <= 10 else 1)  # whether operations are asked for, of the cluster and of topics
     if compact:
         read.skip_tags()
-    read.finish()
     everything = count < 0 or (version == 0 and not count)
-    return MetadataRequest(names, ids, everything, allow, body, array, entries)
+    return MetadataRequest(names, ids, everything, allow, body[: read.position], array, entries)
 
 
 def _requested(read: Reader, version: int, compact: bool) -> tuple[str | None, bytes]:

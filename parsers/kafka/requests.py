@@ -229,7 +229,8 @@ class Requests:
         change = partial(self._seen_topics, header, tuple(refused), frozenset(request.ids)) if looks else None
         self._answers.expect(Pending(header.correlation_id, told, header.flexible, change))
         if not refused:
-            return None
+            is_exact = len(request.body) == asked.end - header.body
+            return None if is_exact else framed(bytes(asked.data[asked.start : header.body]), request.body)
         if version == 0 and not allowed:
             return framed(bytes(asked.data[asked.start : header.body]), metadata.EVERYTHING_V0)
         body = metadata.rewritten_request(version, request, allowed)

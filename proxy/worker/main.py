@@ -21,9 +21,10 @@ from typing import cast
 
 import uvloop
 
-from config.policy.resolved import Direction, Snapshot
+from config.policy.resolved import Direction, KafkaRule, Snapshot
 from parsers.http1.judging import Http1Shared
 from parsers.http2.conversation import Http2Shared
+from parsers.kafka import codecs
 from parsers.kafka.requests import KafkaShared
 from proxy.datapath import ConnectionFacts, ConnectionTable, Redirected
 from proxy.flows import wire
@@ -58,11 +59,14 @@ class Worker:
         self.kafka = KafkaShared(options.limits.kafka(), cap=options.cap_kafka_versions)
         self.floods = FloodingClients(int(options.limits.flood_penalty_s * 1e9))
         offset = time.time_ns() - time.monotonic_ns()
-        self.reports = Reports(options.index, self.http1.exchanges, self.http2.complaints, offset)
+        self.reports = Reports(
+            options.index, self.http1.exchanges, self.http2.complaints, offset, kafka=self.kafka.exchanges
+        )
         self.connections: set[Downstream] = set()
         self.lingering: set[Upstream] = set()
         self.supervisor = Supervisor()
         self.judges: JudgeTable
+        self._is_ready_for_kafka = False
         self._refusals = options.refusals
         self._listeners = listeners
         self._listener_addresses = {listener.getsockname()[:2] for listener in listeners}
@@ -119,6 +123,9 @@ class Worker:
 
     def apply(self, snapshot: Snapshot) -> None:
         """Put a snapshot in force, for new requests of live connections as well."""
+        if not self._is_ready_for_kafka and has_kafka_rules(snapshot):
+            self._is_ready_for_kafka = True
+            codecs.warm()
         self.judges = JudgeTable(snapshot, self._refusals)
         for connection in list(self.connections):
             connection.judge_anew()
@@ -148,6 +155,12 @@ class Worker:
             await asyncio.sleep(0.05)
         for connection in list(self.connections):
             connection.abort()
+
+
+def has_kafka_rules(snapshot: Snapshot) -> bool:
+    """Is there anything in it for which Kafka's codecs have to be loaded?"""
+    rules = (rule for policy in snapshot.policies.values() for rule in (*policy.ingress.rules, *policy.egress.rules))
+    return any(isinstance(item, KafkaRule) for rule in rules for item in rule.l7 or ())
 
 
 def descriptors_for_connections() -> int:
