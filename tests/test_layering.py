@@ -16,7 +16,6 @@ ALLOWED = {
     "parsers": {"parsers"},
     "parsers/http2/hpack.py": {"hpack"},
     "parsers/kafka/codecs.py": {"kafka"},
-    "parsers/kafka/refusals.py": {"kafka"},
     "bpf": {"bpf", "pyroute2"},
     "config": {"config", "parsers", "pydantic", "pydantic_core", "yaml", "re2", "watchfiles"},
 }

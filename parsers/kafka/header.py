@@ -16,7 +16,7 @@ SMALLEST = _FIXED.size
 API_VERSIONS = 18
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class RequestHeader:
     """`body` is the position behind it; `flexible`: the body has compact lengths and tagged fields (KIP-482)."""
 

@@ -19,7 +19,7 @@ from parsers.kafka.codecs import decode_request
 from parsers.kafka.header import RequestHeader
 from parsers.kafka.judging import KafkaExchange, KafkaJudge, KafkaRuling
 from parsers.kafka.sessions import FIRST, ShareSessions
-from parsers.kafka.skim import FETCH, PRODUCE, Fetch, Produce, Topic, skim_fetch, skim_produce
+from parsers.kafka.skim import FETCH, PRODUCE, Fetch, Produce, Topic, skim_fetch, skim_produce, skim_produced
 from parsers.kafka.topic_ids import NO_ID, TopicIds, TopicIdTables
 from parsers.kafka.topics import Named, named_topics
 from parsers.kafka.wire import Buffer, framed
@@ -86,18 +86,44 @@ class _Asked:
         return bytes(self.data[self.start - 4 : self.end])
 
 
+@dataclass(slots=True, eq=False)
+class _Repeated:
+    """The beginning of a permitted Produce request about one topic, as the next one is likely to begin.
+
+    `kind`: key and version; `head`: what follows the correlation id, up to the topic's name.
+    """
+
+    kind: bytes
+    head: bytes
+    version: int
+    flexible: bool
+    wants_answer: bool
+    facts: KafkaRequest
+    ruling: KafkaRuling
+
+
 class Requests:
     """Of one connection."""
 
     def __init__(self, judge: KafkaJudge, shared: KafkaShared, ids: TopicIds, tag: object, answers: Answers) -> None:
-        self.judge = judge
         self.tag = tag
+        self._judge = judge
+        self._repeated: _Repeated | None = None
         self._shared = shared
         self._ids = ids
         self._answers = answers
         self._sessions = ShareSessions(shared.limits.session_topics)
         self._given_up: frozenset[bytes] = frozenset()
         self._resolving = 0
+
+    @property
+    def judge(self) -> KafkaJudge:
+        return self._judge
+
+    @judge.setter
+    def judge(self, judge: KafkaJudge) -> None:
+        self._judge = judge
+        self._repeated = None
 
     # -- what the filter asks for ----------------------------------------------------------------------------------
 
@@ -109,6 +135,23 @@ class Requests:
         sent = handler(self, asked)
         self._given_up = frozenset()
         return sent
+
+    def is_repeated(self, data: Buffer, start: int, end: int, now: int) -> bool:
+        """Is the whole request `data[start:end]` one more for the topic of the last one? Then it passes as it came."""
+        last = self._repeated
+        if last is None or data[start : start + 4] != last.kind:
+            return False
+        body = start + 8 + len(last.head)
+        if data[start + 8 : body] != last.head:
+            return False
+        skim_produced(last.version, data, body, end)
+        correlation_id = int.from_bytes(data[start + 4 : start + 8], "big", signed=True)
+        exchange = KafkaExchange(self.tag, last.facts, correlation_id, last.ruling, now)
+        if last.wants_answer:
+            self._answers.expect(Pending(correlation_id, (exchange,), last.flexible))
+        else:
+            self._answers.tell_unanswered(exchange)
+        return True
 
     def check_version(self, header: RequestHeader) -> None:
         """Raises ParseError for a version that is switched off."""
@@ -167,9 +210,19 @@ class Requests:
         header = asked.header
         produce = skim_produce(header.version, asked.data, header.body, asked.end)
         if self.judge_produce(header, produce, asked.now):
+            self._remember(asked, produce)
             return None
         self.refuse_produce(header, produce, asked.now)
         return b""
+
+    def _remember(self, asked: _Asked, produce: Produce) -> None:
+        start, first, header = asked.start, produce.first, asked.header
+        if not first:
+            return
+        facts = self._facts(header, self._names(topic for topic, _ in produce.topics))
+        kind, head = bytes(asked.data[start : start + 4]), bytes(asked.data[start + 8 : first])
+        wants, ruling = produce.acks != 0, self.judge.rule_kafka(facts)
+        self._repeated = _Repeated(kind, head, header.version, header.flexible, wants, facts, ruling)
 
     def _fetch(self, asked: _Asked) -> bytes | None:
         header = asked.header

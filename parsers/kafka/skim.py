@@ -33,10 +33,13 @@ MAX_PARTITIONS = 100_000
 _INT32 = Struct(">i")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Produce:
+    """`first`: the position behind the name of a topic that is the only one; 0 if there are others."""
+
     acks: int = 0
     topics: list[TopicPartitions] = field(default_factory=list)
+    first: int = 0
 
 
 @dataclass(slots=True)
@@ -58,24 +61,42 @@ def skim_produce(version: int, data: Buffer, start: int, end: int) -> Produce:
     produce = Produce(read.int16())
     read.skip(4)  # the time-out
     counted = 0
-    for _ in range(_counted_length(read, compact, 0)):
+    count = _counted_length(read, compact, 0)
+    for _ in range(count):
         topic = _topic(read, version, compact)
-        partitions: list[int] = []
-        for _ in range(_counted_length(read, compact, counted)):
-            partitions.append(read.int32())
-            size = read.length(compact)
-            if size > 0:
-                read.position += size
-            if compact:
-                read.skip_tags()
-        if compact:
-            read.skip_tags()
+        if count == 1:
+            produce.first = read.position
+        partitions = _produced_partitions(read, compact, counted)
         counted += len(partitions)
         produce.topics.append((topic, partitions))
     if compact:
         read.skip_tags()
     read.finish()
     return produce
+
+
+def skim_produced(version: int, data: Buffer, start: int, end: int) -> None:
+    """The same from the position `Produce.first` on: the partitions of the only topic. Raises ParseError."""
+    compact = version >= FLEXIBLE_PRODUCE
+    read = Reader(data, start, end)
+    _produced_partitions(read, compact, 0)
+    if compact:
+        read.skip_tags()
+    read.finish()
+
+
+def _produced_partitions(read: Reader, compact: bool, counted: int) -> list[int]:
+    partitions: list[int] = []
+    for _ in range(_counted_length(read, compact, counted)):
+        partitions.append(read.int32())
+        size = read.length(compact)
+        if size > 0:
+            read.position += size
+        if compact:
+            read.skip_tags()
+    if compact:
+        read.skip_tags()
+    return partitions
 
 
 def _counted_length(read: Reader, compact: bool, counted: int) -> int:

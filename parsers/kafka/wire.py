@@ -64,6 +64,10 @@ class Reader:
 
     def varint(self) -> int:
         """An unsigned varint of at most 32 bits, in its shortest form."""
+        start = self.position
+        if start < self.end and self.data[start] < 0x80:  # nearly all of them
+            self.position = start + 1
+            return self.data[start]
         value = shift = 0
         while True:
             start = self.position
@@ -98,6 +102,10 @@ class Reader:
 
     def skip_tags(self) -> None:
         """Tagged fields: each tag once, in rising order."""
+        start = self.position
+        if start < self.end and not self.data[start]:  # hardly anybody has any
+            self.position = start + 1
+            return
         last = -1
         for _ in range(self.varint()):
             tag = self.varint()

@@ -63,7 +63,7 @@ def test_produce(version: int, topics: dict[str, dict[int, bytes | None]]) -> No
             position += step
         assert walk.is_done
         assert walk.is_single == (len(topics) == 1)
-        assert walk.produce == whole
+        assert (walk.produce.acks, walk.produce.topics) == (whole.acks, whole.topics)
 
 
 @pytest.mark.parametrize("version", [3, 8, 9, 12, 13])
@@ -123,7 +123,7 @@ def test_changed_bytes_are_read_alike_whole_and_in_pieces(version: int) -> None:
                 walk.feed(wrong)
         else:
             walk.feed(wrong)
-            assert walk.produce == whole
+            assert (walk.produce.acks, walk.produce.topics) == (whole.acks, whole.topics)
 
 
 def test_a_request_of_very_many_partitions_is_refused() -> None:
