@@ -33,6 +33,7 @@ CILIUM_NAMES = frozenset(
         "allow-localhost",
         "http-403-msg",
         "hubble-event-buffer-capacity",
+        "hubble-metrics-server",
         "debug",
     )
 )

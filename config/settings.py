@@ -11,8 +11,9 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
+from config.listening import checked_address
 from config.setting_sources import SettingsRefused, collect
 
 Network = IPv4Network | IPv6Network
@@ -104,6 +105,9 @@ class Settings(_Section):
     http_403_msg: str = Field(default="Access denied\r\n", max_length=4096, description="body of a 403")
     node_name: str = Field(default="", description="name of this node in flow records; empty = the host name")
     hubble_event_buffer_capacity: int = Field(default=4095, ge=1, le=(1 << 20) - 1, description="flows kept")
+    hubble_metrics_server: Annotated[str, AfterValidator(checked_address)] = Field(
+        default="", description="address of the metrics for Prometheus, such as :9965; empty = none"
+    )
     rescan_interval_s: float = Field(default=30.0, gt=0, description="policy files are looked at again after")
     log_format: Literal["text", "json"] = Field(default="text", description="form of the log")
     debug: bool = Field(default=False, description="log more")

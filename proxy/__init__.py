@@ -15,6 +15,7 @@ Sockets, each with the reason why it is one of its own:
 * upstream: from the client's address to the original destination, one per connection. The server sees who asks.
 * control: a socket pair between agent and worker. Snapshots go down, reports come up; its end is the worker's end.
 * API: STATE_DIR/penstock.sock. Observing never shares a socket with traffic.
+* metrics: where hubble-metrics-server says, over TCP; none by default. Prometheus asks from elsewhere, for numbers.
 
 `app.py` is the only module that makes components; `datapath.py` is the only one that talks to `bpf`.
 """

@@ -43,6 +43,7 @@ from proxy.flows.ring import FlowRing
 from proxy.kernel_events import to_flow_events
 from proxy.lock import AlreadyRunningError, acquire
 from proxy.logs import configure_logging
+from proxy.metrics import MetricsServer
 from proxy.readiness import Readiness
 from proxy.supervise import Supervisor
 from proxy.worker.options import Refusals, WorkerLimits, WorkerOptions
@@ -83,6 +84,7 @@ class Agent:
         self._event_flows = EventFlows(self.flows, self._enricher)
         self._events_lost = 0
         self._api = ApiServer(self, socket_path(settings.state_dir))
+        self._metrics = MetricsServer(settings.hubble_metrics_server, self._worker_flows, self.flows)
 
     # -- start and stop --------------------------------------------------------------------------------------------
 
@@ -111,6 +113,7 @@ class Agent:
         await self._sync()
         self._readiness.done("datapath")
         await self._api.start()
+        await self._metrics.start()
         self._readiness.done("API")
         self._supervisor.keep("policy watch", self._watch)
         self._supervisor.keep("interfaces", self._follow_interfaces)
@@ -125,6 +128,7 @@ class Agent:
         if self._pool is not None:
             await self._pool.stop(self._settings.limits.drain_timeout_s + 1)
         await self._api.stop()
+        await self._metrics.stop()
         await self._supervisor.stop()
         if self._pool is not None:
             self._pool.close()
@@ -353,7 +357,7 @@ async def _serve(settings: Settings) -> int:
         await agent.stop()
         return 1
     except ListenError as error:
-        log.error("the API can not be served: %s", error)
+        log.error("%s", error)
         await agent.stop()
         return 1
     await stopping.wait()

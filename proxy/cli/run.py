@@ -36,8 +36,14 @@ from proxy.cli.output import Failure
     default=None,
     help="Refusals say why in a header x-denied-by: for debugging.",
 )
+@click.option(
+    "--kafka-topic-ids",
+    type=click.Choice(["resolve", "cap"]),
+    help="Kafka topics by id: ask the broker for their names, or offer no such versions.",
+)
 @click.option("--node-name", metavar="NAME", help="Name of this node in flows.  [default: host name]")
 @click.option("--hubble-event-buffer-capacity", type=int, metavar="N", help="Flows kept in memory: 2^n - 1.")
+@click.option("--hubble-metrics-server", metavar="ADDRESS", help="Metrics for Prometheus, at /metrics: such as :9965.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Format of the log on stderr.")
 @click.option("--debug/--no-debug", default=None, help="More log.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE", help="Settings, as YAML.")

@@ -9,58 +9,29 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Final, TypedDict
+from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
 from config.policy.resolved import Direction
 from proxy.flows import summary
 from proxy.flows.enrich import Attribution, Enricher
-from proxy.flows.model import (
-    L4,
-    L7,
-    Endpoint,
-    EventType,
-    Flow,
-    FlowType,
-    Http,
-    Ip,
-    L7Type,
-    LostSource,
-    Policy,
-    TrafficDirection,
-    Verdict,
-)
-from proxy.flows.reasons import POLICY_DENIED, reason_name
+from proxy.flows.kafka_records import KafkaRecord
+from proxy.flows.kafka_totals import KafkaTotals
+from proxy.flows.links import ALLOWED, POLICY_DENIED_NAME, UNATTRIBUTED, Link, policies, traffic_direction
+from proxy.flows.model import L7, Endpoint, EventType, Flow, FlowType, Http, L7Type, LostSource, Verdict
+from proxy.flows.reasons import POLICY_DENIED
 from proxy.flows.ring import FlowRing, Record
-from proxy.flows.wire import Batch, Connection, Exchange, Failure
+from proxy.flows.wire import Batch, Connection, Exchange, Failure, KafkaExchange
 
 MAX_CONNECTIONS: Final = 65536
 """Connections remembered per worker. A worker has a limit of its own; this one holds if it lies."""
 
-_ALLOWED: Final = frozenset((Verdict.FORWARDED, Verdict.REDIRECTED))
+MAX_COUNTERS: Final = 1024
+"""Names of counters; workers have a few dozen."""
+
 _VERDICTS: Final = {int(verdict): verdict for verdict in Verdict}
-_UNATTRIBUTED: Final = Attribution()
-_DIRECTIONS: Final = {0: TrafficDirection.INGRESS, 1: TrafficDirection.EGRESS}
-_POLICY_DENIED_NAME: Final = reason_name(POLICY_DENIED)
-
-
-class Link(msgspec.Struct, frozen=True, gc=False):
-    """What all records of a connection share."""
-
-    facts: Connection
-    source: Endpoint
-    destination: Endpoint
-    node_name: str
-
-    def ip(self, reply: bool) -> Ip:
-        client, server = self.facts.client, self.facts.server
-        version = 6 if ":" in client else 4
-        return Ip(server, client, version) if reply else Ip(client, server, version)
-
-    def l4(self, reply: bool) -> L4:
-        client, server = self.facts.client_port, self.facts.server_port
-        return L4("TCP", server, client) if reply else L4("TCP", client, server)
 
 
 class HttpRecord(msgspec.Struct, frozen=True, gc=False):
@@ -111,18 +82,18 @@ class FailureRecord(msgspec.Struct, frozen=True, gc=False):
             node_name=link.node_name,
             l7=L7(L7Type.REQUEST),
             event_type=EventType.L7,
-            traffic_direction=_DIRECTIONS.get(failure.direction, TrafficDirection.TRAFFIC_DIRECTION_UNKNOWN),
-            drop_reason_desc=_POLICY_DENIED_NAME if dropped else "",
+            traffic_direction=traffic_direction(failure.direction),
+            drop_reason_desc=POLICY_DENIED_NAME if dropped else "",
             is_reply=False,
             summary=words,
             deciding=self.attribution.deciding(words),
             policy_log=(words,),
-            **_policies(self.attribution, failure.direction, self.verdict),
+            **policies(self.attribution, failure.direction, self.verdict),
         )
 
 
 class WorkerFlows:
-    """Takes the batches of all workers. `totals` adds up their counters, exact whatever is lost."""
+    """Takes the batches of all workers. `totals` and `kafka` add up what they count, exact whatever is lost."""
 
     def __init__(self, ring: FlowRing, enricher: Enricher) -> None:
         self._ring = ring
@@ -130,6 +101,7 @@ class WorkerFlows:
         self._links: dict[int, dict[int, Link]] = {}
         self._nowhere = Link(Connection(0, "", 0, "", 0, 0, 0, 0, 0), Endpoint(), Endpoint(), enricher.node_name)
         self.totals: Counter[str] = Counter()
+        self.kafka = KafkaTotals()
 
     def add(self, batch: Batch) -> None:
         links = self._links.setdefault(batch.worker, {})
@@ -140,15 +112,18 @@ class WorkerFlows:
         records: list[Record] = []
         for exchange in batch.exchanges:
             self._exchange(exchange, links.get(exchange.connection, self._nowhere), records)
+        for request in batch.kafka:
+            self._kafka(request, links.get(request.connection, self._nowhere), records)
         for failure in batch.failures:
             link = links.get(failure.connection, self._nowhere)
             verdict = _VERDICTS.get(failure.verdict, Verdict.ERROR)
-            attribution = self._attribution(failure, link, verdict) if failure.revision else _UNATTRIBUTED
+            attribution = self._attribution(failure, link, verdict) if failure.revision else UNATTRIBUTED
             records.append(FailureRecord(verdict, EventType.L7, failure, link, attribution))
         self._ring.extend(records)
         for number in batch.closed:
             links.pop(number, None)
-        self.totals.update(batch.counters)
+        self._count(batch.counters)
+        self.kafka.add(batch.kafka_counts)
         self._ring.lose(LostSource.OBSERVER_EVENTS_QUEUE, batch.lost, time.time_ns())
 
     def forget(self, worker: int) -> None:
@@ -158,6 +133,12 @@ class WorkerFlows:
     def connections(self, worker: int) -> int:
         """How many open connections the worker has told of."""
         return len(self._links.get(worker, ()))
+
+    def _count(self, counters: Mapping[str, int]) -> None:
+        totals = self.totals
+        for name, more in counters.items():
+            if name in totals or len(totals) < MAX_COUNTERS:
+                totals[name] += more
 
     def _link(self, connection: Connection) -> Link:
         side = self._enricher.side
@@ -169,44 +150,33 @@ class WorkerFlows:
         )
 
     def _exchange(self, exchange: Exchange, link: Link, records: list[Record]) -> None:
-        verdict = _VERDICTS.get(exchange.verdict, Verdict.ERROR)
-        attribution = _UNATTRIBUTED
-        # Bytes that do not parse never met a policy.
-        if verdict is not Verdict.ERROR:
-            attribution = self._attribution(exchange, link, verdict)
+        verdict, attribution = self._decided(exchange, link)
         records.append(HttpRecord(verdict, EventType.L7, False, exchange, link, attribution))
         if exchange.status:
             records.append(HttpRecord(Verdict.FORWARDED, EventType.L7, True, exchange, link, attribution))
 
-    def _attribution(self, decided: Exchange | Failure, link: Link, verdict: Verdict) -> Attribution:
+    def _kafka(self, exchange: KafkaExchange, link: Link, records: list[Record]) -> None:
+        verdict, attribution = self._decided(exchange, link)
+        records.append(KafkaRecord(verdict, EventType.L7, False, exchange, link, attribution))
+        if exchange.answered:
+            records.append(KafkaRecord(Verdict.FORWARDED, EventType.L7, True, exchange, link, attribution))
+
+    def _decided(self, exchange: Exchange | KafkaExchange, link: Link) -> tuple[Verdict, Attribution]:
+        verdict = _VERDICTS.get(exchange.verdict, Verdict.ERROR)
+        # Bytes that do not parse never met a policy.
+        if verdict is Verdict.ERROR:
+            return verdict, UNATTRIBUTED
+        return verdict, self._attribution(exchange, link, verdict)
+
+    def _attribution(self, decided: Exchange | KafkaExchange | Failure, link: Link, verdict: Verdict) -> Attribution:
         egress = decided.direction == Direction.EGRESS
         return self._enricher.attribution(
             decided.rule,
             decided.revision,
             Direction.EGRESS if egress else Direction.INGRESS,
             link.facts.source_endpoint if egress else link.facts.destination_endpoint,
-            denied=verdict not in _ALLOWED,
+            denied=verdict not in ALLOWED,
         )
-
-
-class _Policies(TypedDict):
-    """The fields of a flow that name who allowed or denied it."""
-
-    egress_allowed_by: tuple[Policy, ...]
-    ingress_allowed_by: tuple[Policy, ...]
-    egress_denied_by: tuple[Policy, ...]
-    ingress_denied_by: tuple[Policy, ...]
-
-
-def _policies(attribution: Attribution, direction: int, verdict: int) -> _Policies:
-    egress, allowed = direction == Direction.EGRESS, verdict in _ALLOWED
-    named = attribution.policies
-    return {
-        "egress_allowed_by": named if egress and allowed else (),
-        "ingress_allowed_by": named if allowed and not egress else (),
-        "egress_denied_by": named if egress and not allowed else (),
-        "ingress_denied_by": () if egress or allowed else named,
-    }
 
 
 def _http_flow(record: HttpRecord, uuid: str) -> Flow:
@@ -216,8 +186,8 @@ def _http_flow(record: HttpRecord, uuid: str) -> Flow:
     http = _http(exchange, link, exchange.status if reply else 0)
     latency = exchange.latency_ns if reply else 0
     # A response carries no decision of its own; its request says who decided.
-    attribution = _UNATTRIBUTED if reply else record.attribution
-    allowed = verdict in _ALLOWED
+    attribution = UNATTRIBUTED if reply else record.attribution
+    allowed = verdict in ALLOWED
     return Flow(
         time_ns=exchange.time_ns + latency,
         uuid=uuid,
@@ -231,12 +201,12 @@ def _http_flow(record: HttpRecord, uuid: str) -> Flow:
         node_name=link.node_name,
         l7=L7(L7Type.RESPONSE if reply else L7Type.REQUEST, latency, "http", http),
         event_type=EventType.L7,
-        traffic_direction=_DIRECTIONS.get(exchange.direction, TrafficDirection.TRAFFIC_DIRECTION_UNKNOWN),
-        drop_reason_desc=_POLICY_DENIED_NAME if dropped else "",
+        traffic_direction=traffic_direction(exchange.direction),
+        drop_reason_desc=POLICY_DENIED_NAME if dropped else "",
         is_reply=reply,
         summary=summary.http_response(http, latency) if reply else summary.http_request(http),
         deciding=None if reply else attribution.deciding(exchange.reason),
-        **_policies(attribution, exchange.direction, verdict),
+        **policies(attribution, exchange.direction, verdict),
         policy_log=() if allowed else (attribution.log(exchange.reason),),
     )
 

@@ -350,12 +350,12 @@ def _endpoint_from(data: Mapping[str, Any]) -> Endpoint:
     )
 
 
-def _l7_from(data: Mapping[str, Any] | None, extension: Mapping[str, Any]) -> L7 | None:
+def _l7_from(data: Mapping[str, Any] | None, extension: Mapping[str, Any] | None) -> L7 | None:
     if not data:
         return None
     kind = next((name for name in ("http", "dns", "kafka") if name in data), "")
     http = _http_from(data["http"]) if kind == "http" else None
-    kafka = _kafka_from(data["kafka"], extension) if kind == "kafka" else None
+    kafka = _kafka_from(data["kafka"], extension or {}) if kind == "kafka" else None
     return L7(_enum(model.L7Type, data.get("type")), int(data.get("latency_ns", 0)), kind, http, kafka)
 
 
@@ -393,16 +393,16 @@ def _policies_from(data: Mapping[str, Any], key: str) -> tuple[Policy, ...]:
     )
 
 
-def _extension(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What is ours of a flow's `extensions`; empty where that is of another kind."""
+def _extension(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What is ours of a flow's `extensions`, if anything is."""
     extensions = data.get("extensions", {})
     value = extensions.get("value") if extensions.get("@type") == STRUCT else None
     fields = value.get(EXTENSION) if isinstance(value, dict) else None
-    return fields if isinstance(fields, dict) else {}
+    return fields if isinstance(fields, dict) else None
 
 
-def _deciding_from(fields: Mapping[str, Any]) -> Deciding | None:
-    if not fields.keys() - {CLIENT_ID}:
+def _deciding_from(fields: Mapping[str, Any] | None) -> Deciding | None:
+    if fields is None or fields.keys() == {CLIENT_ID}:
         return None
     return Deciding(
         _text(fields, "rule"),

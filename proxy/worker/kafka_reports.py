@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from config.policy.kafka_apis import API_NAMES
+from parsers.facts import KafkaRequest
 from parsers.kafka.errors import ERROR_NAMES, error_code
 from parsers.kafka.judging import KafkaExchange
 from proxy.flows import wire
@@ -92,43 +93,54 @@ class KafkaCounts:
         self._topics: set[str] = set()
         self._unconfirmed: set[str] = set()
         self._counts: dict[_Key, list[int]] = {}
+        # Most requests are like one before: what they count for is found once.
+        self._alike: dict[tuple[object, ...], list[list[int]]] = {}
 
     def add(self, exchange: KafkaExchange, code: int) -> None:
         """`code`: as told by `told_code`."""
-        request = exchange.request
-        is_confirmed = exchange.ruling.permit and exchange.answered != 0 and code == 0
+        request, answered = exchange.request, exchange.answered
+        direction = int(note_of(exchange).direction)
+        is_confirmed = exchange.ruling.permit and answered != 0 and code == 0
+        kind = (request.topics, request.api_key, code, direction, is_confirmed)
+        rows = self._alike.get(kind)
+        if rows is None:
+            rows = self._alike[kind] = self._rows(request, code, direction, is_confirmed)
+        if not answered:
+            for row in rows:
+                row[0] += 1
+            return
+        latency = answered - exchange.started
+        bucket = 2 + bisect_left(_BOUNDS_NS, latency)
+        for row in rows:
+            row[0] += 1
+            row[1] += latency
+            row[bucket] += 1
+
+    def _rows(self, request: KafkaRequest, code: int, direction: int, is_confirmed: bool) -> list[list[int]]:
         names = {self._label(topic, is_confirmed) for topic in request.topics or ("",)}
         key = request.api_key if 0 <= request.api_key < len(API_NAMES) else UNKNOWN
         told = code if code in ERROR_NAMES else UNKNOWN
-        direction = int(note_of(exchange).direction)
-        for name in names:
-            self._count((name, key, told, direction), exchange)
+        return [self._row((name, key, told, direction)) for name in names]
 
     def take(self) -> list[wire.KafkaCount]:
-        taken = [wire.KafkaCount(*key, values[0], values[1], values[2:]) for key, values in self._counts.items()]
+        taken = [wire.KafkaCount(*key, row[0], row[1], row[2:]) for key, row in self._counts.items()]
         self._counts.clear()
+        self._alike.clear()
         return taken
 
     def restore(self, counts: Iterable[wire.KafkaCount]) -> None:
         """What was taken and could not be sent."""
         for count in counts:
-            values = self._values((count.topic, count.api_key, count.error_code, count.direction))
+            row = self._row((count.topic, count.api_key, count.error_code, count.direction))
             for index, more in enumerate((count.count, count.latency_ns, *count.buckets)):
-                values[index] += more
+                row[index] += more
 
-    def _count(self, key: _Key, exchange: KafkaExchange) -> None:
-        values = self._values(key)
-        values[0] += 1
-        if exchange.answered:
-            latency = exchange.answered - exchange.started
-            values[1] += latency
-            values[2 + bisect_left(_BOUNDS_NS, latency)] += 1
-
-    def _values(self, key: _Key) -> list[int]:
-        values = self._counts.get(key)
-        if values is None:
-            values = self._counts[key] = [0] * (3 + len(_BOUNDS_NS))
-        return values
+    def _row(self, key: _Key) -> list[int]:
+        """Count, sum of times, buckets."""
+        row = self._counts.get(key)
+        if row is None:
+            row = self._counts[key] = [0] * (3 + len(_BOUNDS_NS))
+        return row
 
     def _label(self, topic: str, is_confirmed: bool) -> str:
         if not topic or topic in self._topics:

@@ -22,7 +22,7 @@ from proxy.flows.from_events import EventFlows
 from proxy.flows.from_workers import WorkerFlows
 from proxy.flows.model import Flow, Observation, Verdict
 from proxy.flows.ring import FlowRing
-from proxy.flows.wire import Batch, Connection, Exchange, Failure
+from proxy.flows.wire import Batch, Connection, Exchange, Failure, KafkaCount, KafkaExchange
 
 # 2026-01-02T03:04:05.678Z
 NOON = 1_767_323_045_678_000_000
@@ -117,6 +117,43 @@ def refused(**more: object) -> Exchange:
     return exchange(b"DELETE", verdict=Verdict.DROPPED, status=403, latency_ns=MS // 2, rule=0, reason=reason, **more)  # type: ignore[arg-type]
 
 
+def kafka(
+    topics: tuple[str, ...] = ("orders",),
+    verdict: Verdict = Verdict.FORWARDED,
+    *,
+    api_key: int = 0,
+    error_code: int = 0,
+    answered: bool = True,
+    client_id: str = "",
+    more: int = 0,
+    direction: int = 0,
+    rule: int = 7,
+    reason: str = "",
+) -> KafkaExchange:
+    return KafkaExchange(
+        1,
+        NOON,
+        int(verdict),
+        direction,
+        api_key,
+        9,
+        5,
+        client_id,
+        list(topics),
+        more,
+        error_code,
+        answered,
+        MS if answered else 0,
+        rule,
+        3,
+        reason,
+    )
+
+
+def refused_kafka() -> KafkaExchange:
+    return kafka(("secret",), Verdict.DROPPED, error_code=29, rule=0, reason='topic "secret" is not "orders"')
+
+
 def batch(
     *exchanges: Exchange,
     connections: list[Connection] | None = None,
@@ -124,9 +161,13 @@ def batch(
     failures: list[Failure] | None = None,
     lost: int = 0,
     worker: int = 0,
+    kafka: list[KafkaExchange] | None = None,
+    kafka_counts: list[KafkaCount] | None = None,
 ) -> Batch:
     told = [connection()] if connections is None else connections
-    return Batch(worker, told, closed or [], list(exchanges), failures or [], lost, {"requests": len(exchanges)})
+    counters = {"requests": len(exchanges)}
+    told_first = (worker, told, closed or [], list(exchanges), failures or [], lost, counters)
+    return Batch(*told_first, kafka or [], kafka_counts or [])
 
 
 class Node:

@@ -1,0 +1,90 @@
+"""Kafka requests and their answers as flow records.
+
+As with HTTP a refused request is two flows: the DROPPED request, and the answer that was FORWARDED to the client, with
+an error code that says so (29 where a topic is not permitted). A request about several topics is one flow, whose topic
+is all of them with commas between: Hubble's record has room for one, and one flow per topic would tell of requests
+that nobody made.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from config.policy.kafka_apis import API_NAMES
+from proxy.flows import summary
+from proxy.flows.enrich import Attribution
+from proxy.flows.links import ALLOWED, POLICY_DENIED_NAME, UNATTRIBUTED, Link, policies, traffic_direction
+from proxy.flows.model import L7, EventType, Flow, FlowType, Kafka, L7Type, Verdict
+from proxy.flows.reasons import POLICY_DENIED
+from proxy.flows.wire import KafkaExchange
+
+
+class KafkaRecord(msgspec.Struct, frozen=True, gc=False):
+    """A request or its response."""
+
+    verdict: int
+    event_type: int
+    response: bool
+    exchange: KafkaExchange
+    link: Link
+    attribution: Attribution
+
+    @property
+    def time_ns(self) -> int:
+        return self.exchange.time_ns + (self.exchange.latency_ns if self.response else 0)
+
+    def observation(self, uuid: str) -> Flow:
+        return _kafka_flow(self, uuid)
+
+
+def api_name(key: int) -> str:
+    """`produce`; the number of a kind of request that is not known here."""
+    return API_NAMES[key].lower() if 0 <= key < len(API_NAMES) else str(key)
+
+
+def _kafka_flow(record: KafkaRecord, uuid: str) -> Flow:
+    exchange, link, reply = record.exchange, record.link, record.response
+    verdict = Verdict(record.verdict)
+    dropped = verdict is Verdict.DROPPED
+    kafka = _kafka(exchange, exchange.error_code if reply else 0)
+    latency = exchange.latency_ns if reply else 0
+    # A response carries no decision of its own; its request says who decided.
+    attribution = UNATTRIBUTED if reply else record.attribution
+    return Flow(
+        time_ns=record.time_ns,
+        uuid=uuid,
+        verdict=verdict,
+        drop_reason=POLICY_DENIED if dropped else 0,
+        ip=link.ip(reply),
+        l4=link.l4(reply),
+        source=link.destination if reply else link.source,
+        destination=link.source if reply else link.destination,
+        type=FlowType.L7,
+        node_name=link.node_name,
+        l7=L7(L7Type.RESPONSE if reply else L7Type.REQUEST, latency, "kafka", kafka=kafka),
+        event_type=EventType.L7,
+        traffic_direction=traffic_direction(exchange.direction),
+        drop_reason_desc=POLICY_DENIED_NAME if dropped else "",
+        is_reply=reply,
+        summary=summary.kafka_response(kafka) if reply else summary.kafka_request(kafka),
+        deciding=None if reply else attribution.deciding(exchange.reason),
+        **policies(attribution, exchange.direction, verdict),
+        policy_log=() if verdict in ALLOWED else (attribution.log(exchange.reason),),
+    )
+
+
+def _kafka(exchange: KafkaExchange, code: int) -> Kafka:
+    return Kafka(
+        code,
+        exchange.api_version,
+        api_name(exchange.api_key),
+        exchange.correlation_id,
+        _topic(exchange),
+        exchange.client_id,
+    )
+
+
+def _topic(exchange: KafkaExchange) -> str:
+    # No topic of a Kafka server has a comma in its name; what a client asks for may.
+    names = ",".join(topic.replace(",", "\\x2c") for topic in exchange.topics)
+    return f"{names} and {exchange.more} more" if exchange.more else names
