@@ -15,6 +15,7 @@ from config.policy.resolved import (
     HeaderAction,
     HeaderMatch,
     HttpRule,
+    KafkaRule,
     Origin,
     PortRange,
     Rule,
@@ -22,11 +23,12 @@ from config.policy.resolved import (
     Snapshot,
 )
 from parsers.errors import ParseError
-from parsers.facts import ClientHello, EditKind, HeaderEdit, HttpRequest
+from parsers.facts import ClientHello, EditKind, HeaderEdit, HttpRequest, KafkaRequest
 from parsers.http.judging import Denial, Ruling
 from proxy.datapath import ConnectionFacts, Redirected
 from proxy.flows.model import Verdict
-from proxy.worker.judges import MAX_TOLD_HEADERS, ConnectionRefused, HttpJudge, JudgeTable, NameJudge, Note
+from proxy.worker.judges import MAX_TOLD_HEADERS, ConnectionRefused, HttpJudge, JudgeTable, KafkaJudge, NameJudge, Note
+from proxy.worker.main import has_kafka_rules
 from proxy.worker.options import Refusals
 
 CLIENT, SERVER = 1, 2
@@ -311,3 +313,44 @@ def test_what_no_rule_may_see_is_an_error_with_its_status() -> None:
     ruling = judge.refuse(HttpRequest(b"GET", b"/%2F", b"server"), ParseError("the path has an encoded slash"))
     assert (ruling.permit, ruling.status) == (False, 400)
     assert ruling.note == Note(Verdict.ERROR, Direction.INGRESS, 0, 5, "the path has an encoded slash")
+
+
+def kafka(number: int, topic: str) -> Rule:
+    rule = KafkaRule(frozenset((0, 3)), topic=topic)
+    return Rule(origin(number), frozenset({CLIENT_ID}), (PortRange(6, 9092, 9092),), l7=(rule,))
+
+
+def kafka_judge(judges: JudgeTable) -> KafkaJudge:
+    judge = judges.judge(LOCAL_PAIR, 9092)
+    assert isinstance(judge, KafkaJudge)
+    return judge
+
+
+def test_kafka_requests_are_judged_by_topic() -> None:
+    judge = kafka_judge(table(ingress=DirectionPolicy(True, (kafka(4, "orders"),))))
+    ruling = judge.rule_kafka(KafkaRequest(0, 9, "me", ("orders",)))
+    assert (ruling.permit, ruling.note) == (True, Note(Verdict.FORWARDED, Direction.INGRESS, 4, 5))
+    assert judge.rule_kafka(KafkaRequest(0, 9, "me", ("orders",))) is ruling
+    refused = judge.rule_kafka(KafkaRequest(0, 9, "me", ("secret",)))
+    assert isinstance(refused.note, Note)
+    assert (refused.permit, refused.note.verdict) == (False, Verdict.DROPPED)
+    assert "secret" in refused.note.reason
+    assert "policy-4" in refused.note.reason
+
+
+def test_kafka_requests_that_are_tried_out_pass() -> None:
+    judge = kafka_judge(table(ingress=DirectionPolicy(True, (kafka(4, "orders"),)), audit=True))
+    ruling = judge.rule_kafka(KafkaRequest(0, 9, "me", ("secret",)))
+    assert isinstance(ruling.note, Note)
+    assert (ruling.permit, ruling.note.verdict) == (True, Verdict.AUDIT)
+
+
+def test_what_no_kafka_rule_gets_to_see() -> None:
+    judge = kafka_judge(table(ingress=DirectionPolicy(True, (kafka(4, "orders"),))))
+    ruling = judge.refuse_kafka(KafkaRequest(1), "why")
+    assert (ruling.permit, ruling.note) == (False, Note(Verdict.ERROR, Direction.INGRESS, 0, 5, "why"))
+
+
+def test_codecs_are_needed_where_there_are_kafka_rules() -> None:
+    assert has_kafka_rules(table(ingress=DirectionPolicy(True, (kafka(4, "orders"),))).snapshot)
+    assert not has_kafka_rules(table(ingress=DirectionPolicy(True, (http(4, CLIENT_ID, "/a"),))).snapshot)
