@@ -11,9 +11,10 @@ from proxy.flows.model import Flow, FlowType, L7Type, Verdict
 from proxy.lab.lab import Lab
 from proxy.lab.prober import Result
 
+ACCEPTED = "kafka 0"
 _PATIENCE_S = 3.0
 _FOLDER = re.compile(r"/(?:[^/\s]+/)+(?=[^/\s]+:\d+)")  # of the files named in reasons
-_BETWEEN = re.compile(r"; (?=path |method |host |a required )")
+_BETWEEN = re.compile(r"; (?=path |method |host |a required |topic |[\w ]+ is not of |version |client )")
 _REASON = re.compile(r"(.*) \((\S+ \S+), (\S+:\d+)\)")  # "why (policy rule, file:line)": the policy comes first here
 
 
@@ -29,15 +30,26 @@ def decisions(lab: Lab, results: Sequence[Result]) -> list[Flow | None]:
 
 
 def deciding_flow(flows: Iterable[Flow], result: Result) -> Flow | None:
-    """An HTTP request's own record, else a drop, else the newest record of the connection's first packet."""
+    """The request's own record, else a drop, else the newest record of the connection's first packet."""
     mine = [flow for flow in flows if _is_of(flow, result)]
     requests = [flow for flow in mine if flow.l7 is not None and flow.l7.type is L7Type.REQUEST]
+    if result.probe.is_kafka:
+        requests = _telling(requests, result)
     drops = [flow for flow in mine if flow.verdict is Verdict.DROPPED]
     others = [flow for flow in mine if flow.type is FlowType.L3_L4]
     for group in (requests, drops, others):
         if group:
             return group[-1]
     return None
+
+
+def _telling(requests: list[Flow], result: Result) -> list[Flow]:
+    """A Kafka client makes many requests: those that were refused, or else those that the probe is about."""
+    refused = [flow for flow in requests if flow.verdict is Verdict.DROPPED]
+    if refused and result.seen != ACCEPTED:
+        return refused
+    wanted = {"PRODUCE": "produce", "CONSUME": "fetch"}[result.probe.method]
+    return [flow for flow in requests if flow.l7 and flow.l7.kafka and flow.l7.kafka.api_key == wanted] or requests
 
 
 def _is_of(flow: Flow, result: Result) -> bool:
@@ -64,9 +76,14 @@ def describe(flow: Flow | None) -> str:
 
 
 def _nearest(reason: str) -> str:
-    """The rule that came nearest: of several, one whose path matched tells more than one whose path did not."""
+    """The rule that came nearest: of several, one whose path matched tells more than one whose path did not.
+
+    With Kafka it is one that would permit the request for another topic.
+    """
     reasons = _BETWEEN.split(reason)
-    nearest = next((text for text in reasons if not text.startswith("path ")), reasons[0])
+    others = [text for text in reasons if not text.startswith("path ")]
+    about_topics = [text for text in reasons if text.startswith("topic ")]
+    nearest = [*about_topics, *others, *reasons][0]
     shown = _REASON.sub(r"\2 \3: \1", nearest)
     return f"{shown} (and {len(reasons) - 1} more)" if len(reasons) > 1 else shown
 

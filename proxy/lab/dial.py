@@ -29,27 +29,42 @@ class Outcome:
 
 
 def dial(host: str, port: int, family: socket.AddressFamily, timeout: float, local_ports: range) -> Outcome:
+    outcome, connection = connect(host, port, family, timeout, local_ports)
+    if connection is None:
+        return outcome
+    with connection:
+        return Outcome(*_exchange(connection, outcome.local_port, outcome.time_connect))
+
+
+def connect(
+    host: str, port: int, family: socket.AddressFamily, timeout: float, local_ports: range
+) -> tuple[Outcome, socket.socket | None]:
+    """A connection, or why there is none."""
     try:
         address = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4]
     except OSError as error:
-        return Outcome("unresolved", detail=str(error))
-    with socket.socket(family, socket.SOCK_STREAM) as connection:
-        connection.settimeout(timeout)
-        local = _bind(connection, local_ports)
-        start = time.monotonic()
-        try:
-            connection.connect(address)
-        except TimeoutError:
-            return Outcome("timeout", local)
-        except ConnectionRefusedError as error:
-            return Outcome("refused", local, detail=str(error))
-        except OSError as error:
-            return Outcome("unreachable", local, detail=str(error))
-        took = time.monotonic() - start
-        return Outcome(*_exchange(connection, local, took))
+        return Outcome("unresolved", detail=str(error)), None
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    connection.settimeout(timeout)
+    local = bind_free(connection, local_ports)
+    start = time.monotonic()
+    try:
+        connection.connect(address)
+    except OSError as error:
+        connection.close()
+        return Outcome(_failed(error), local, detail=str(error)), None
+    local = local or int(connection.getsockname()[1])
+    return Outcome("connected", local, time.monotonic() - start), connection
 
 
-def _bind(connection: socket.socket, local_ports: range) -> int:
+def _failed(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    return "refused" if isinstance(error, ConnectionRefusedError) else "unreachable"
+
+
+def bind_free(connection: socket.socket, local_ports: range) -> int:
+    """Bind to the first of the ports that is free; 0 if none is."""
     for port in local_ports:
         try:
             connection.bind(("", port))
@@ -60,7 +75,6 @@ def _bind(connection: socket.socket, local_ports: range) -> int:
 
 
 def _exchange(connection: socket.socket, local: int, took: float) -> tuple[str, int, float, str]:
-    local = local or int(connection.getsockname()[1])
     try:
         connection.sendall(_LINE)
         back = b""

@@ -1,4 +1,4 @@
-"""Runs probes in a lab: real curl (and `proxy.lab.dial` where there is no HTTP) inside the pods.
+"""Runs probes in a lab: real curl, `proxy.lab.kafka_probe` or `proxy.lab.dial` inside the pods.
 
 Every probe has local ports of its own, so that the agent's flow records of exactly this connection can be found.
 Probes that should end in silence only wait: those run all at once. Those that should be answered run one after the
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from proxy.lab.errors import LabError
 from proxy.lab.lab import Lab
@@ -61,7 +62,8 @@ class Prober:
 
     def _one(self, probe: Probe, ports: range) -> Result:
         target = probe.resolved(self._address)
-        result = self._dial(probe, target, ports) if probe.method == "TCP" else self._curl(probe, target, ports)
+        ask = self._kafka if probe.is_kafka else self._dial if probe.method == "TCP" else self._curl
+        result = ask(probe, target, ports)
         self._done(result)
         return result
 
@@ -90,13 +92,24 @@ class Prober:
         host, _, port = target.rpartition(":")
         command = [sys.executable, "-m", "proxy.lab.dial", host.strip("[]"), port]
         command += ["--ip", str(probe.ip), "--timeout", str(CONNECT_TIMEOUT_S), "--local-ports", _span(ports)]
-        done = self._lab.exec(probe.source, command)
-        try:
-            facts = json.loads(done.stdout)
-        except ValueError:
-            raise LabError(f"the probe {probe.name!r} failed", done.stderr) from None
+        facts = self._told(probe, command)
         connected = facts["outcome"] == "connected"
         return Result(probe, facts["outcome"], ports, facts["time_connect"] * 1000 if connected else None)
+
+    def _kafka(self, probe: Probe, url: str, ports: range) -> Result:
+        facts = self._told(probe, kafka_command(probe, url, ports))
+        answered = facts["outcome"].startswith("kafka ")
+        latency = facts["time_total"] * 1000 if answered else None
+        return Result(probe, facts["outcome"], ports, latency, facts["detail"])
+
+    def _told(self, probe: Probe, command: Sequence[str]) -> dict[str, Any]:
+        """What a prober of ours says, one JSON object."""
+        done = self._lab.exec(probe.source, command)
+        try:
+            facts: dict[str, Any] = json.loads(done.stdout)
+        except ValueError:
+            raise LabError(f"the probe {probe.name!r} failed", done.stderr) from None
+        return facts
 
 
 def curl_command(probe: Probe, url: str, ports: range) -> list[str]:
@@ -107,6 +120,14 @@ def curl_command(probe: Probe, url: str, ports: range) -> list[str]:
     if probe.data:
         command += ["--header", "content-type: application/json", "--data", probe.data]
     return [*command, url]
+
+
+def kafka_command(probe: Probe, url: str, ports: range) -> list[str]:
+    place, _, topic = url.removeprefix("kafka://").partition("/")
+    host, _, port = place.rpartition(":")
+    command = [sys.executable, "-m", "proxy.lab.kafka_probe", probe.method.lower(), host.strip("[]"), port, topic]
+    command += ["--ip", str(probe.ip), "--connect-timeout", str(CONNECT_TIMEOUT_S), "--timeout", str(TOTAL_TIMEOUT_S)]
+    return [*command, "--local-ports", _span(ports), "--value", probe.data]
 
 
 def _span(ports: range) -> str:

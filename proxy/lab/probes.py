@@ -5,9 +5,12 @@ probes:
 - name: text                                   what this shows
   from: NAMESPACE/POD | world | node           where it runs
   request: METHOD URL | TCP HOST:PORT          {NAMESPACE/POD} or {world/NAME} stand for an address
+           | PRODUCE kafka://HOST:PORT/TOPIC | CONSUME kafka://HOST:PORT/TOPIC
   ip: 4 | 6                                    default 4
-  data: text                                   body
-  expect: STATUS | timeout | connected | refused | reset | unresolved
+  data: text                                   body; the record to produce, or the one that must be among those consumed
+  expect: STATUS | kafka CODE | timeout | connected | refused | reset | unresolved
+
+CODE is Kafka's error code: 0 for a record that was written or read, 29 for TOPIC_AUTHORIZATION_FAILED.
 """
 
 from __future__ import annotations
@@ -23,12 +26,16 @@ OUTCOMES = ("timeout", "connected", "refused", "reset", "unresolved")
 _KEYS = {"name", "from", "request", "ip", "data", "expect"}
 _HTTP = re.compile(r"([A-Z]+) (https?://\S+)")
 _TCP = re.compile(r"TCP (\S+):(\d+)")
+_KAFKA = re.compile(r"(PRODUCE|CONSUME) (kafka://[^/\s]+:\d+/[\w.-]+)", re.ASCII)
+_STATUS = re.compile(r"[1-5]\d\d")
+_KAFKA_OUTCOME = re.compile(r"kafka -?\d+")
 _PLACE = re.compile(r"\{([^{}\s]+)\}")
+_REQUESTS = "METHOD URL, TCP HOST:PORT, or PRODUCE or CONSUME kafka://HOST:PORT/TOPIC"
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One request. `method` is TCP for a plain connection, and `target` then HOST:PORT."""
+    """One request. `method` is TCP for a plain connection, and `target` then HOST:PORT; else `target` is a URL."""
 
     name: str
     source: str
@@ -42,6 +49,10 @@ class Probe:
     @property
     def request(self) -> str:
         return f"{self.method} {self.target}"
+
+    @property
+    def is_kafka(self) -> bool:
+        return self.target.startswith("kafka://")
 
     def resolved(self, address_of: Callable[[str, int], str]) -> str:
         """The target with addresses in the place of {...}; IPv6 ones in brackets."""
@@ -74,15 +85,10 @@ def _probe(document: Document, index: int) -> Probe:
     unknown = set(document.need(*path, kind=dict)) - _KEYS
     if unknown:
         raise document.error(f"unknown key {', '.join(sorted(map(str, unknown)))}", *path)
-    request: str = document.need(*path, "request", kind=str)
-    if match := _TCP.fullmatch(request):
-        method, target = "TCP", f"{match[1]}:{match[2]}"
-    elif match := _HTTP.fullmatch(request):
-        method, target = match[1], match[2]
-    else:
-        raise document.error(f"{request!r} is no request", *path, "request", hint="METHOD URL, or TCP HOST:PORT")
+    method, target = _request(document, path)
     expect = str(document.need(*path, "expect", kind=(int, str)))
-    if expect not in OUTCOMES and not re.fullmatch(r"[1-5]\d\d", expect):
+    status = _KAFKA_OUTCOME if target.startswith("kafka://") else _STATUS
+    if expect not in OUTCOMES and not status.fullmatch(expect):
         raise document.error(f"{expect!r} cannot be expected", *path, "expect", hint=f"a status, {', '.join(OUTCOMES)}")
     ip = document.get(*path, "ip", kind=int, default=4)
     if ip not in (4, 6):
@@ -97,3 +103,13 @@ def _probe(document: Document, index: int) -> Probe:
         data=document.get(*path, "data", kind=str, default=""),
         where=document.where(*path),
     )
+
+
+def _request(document: Document, path: tuple[str | int, ...]) -> tuple[str, str]:
+    """Method and target."""
+    request: str = document.need(*path, "request", kind=str)
+    if match := _TCP.fullmatch(request):
+        return "TCP", f"{match[1]}:{match[2]}"
+    if match := _KAFKA.fullmatch(request) or _HTTP.fullmatch(request):
+        return match[1], match[2]
+    raise document.error(f"{request!r} is no request", *path, "request", hint=_REQUESTS)
