@@ -17,5 +17,6 @@ http1.py        HTTP/1.1
 http2.py        HTTP/2 in clear text
 grpc.py         unary gRPC calls
 datapath.py     the kernel part beside nftables (dial.c is its load)
+kafka/          producers and consumers of Kafka (kafka_decisions.py: its parser alone)
 policy.py       policies by the thousand (policies.py makes them up, compiling.py measures one folder)
 """

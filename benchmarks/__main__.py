@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.list:
         for benchmark in CATALOG:
-            print(f"{benchmark.name:10} {benchmark.summary}")
+            print(f"{benchmark.name:16} {benchmark.summary}")
         return 0
     known = {benchmark.name: benchmark for benchmark in CATALOG}
     unknown = [name for name in options.names if name not in known]

@@ -26,6 +26,8 @@ CATALOG = (
     Benchmark("http1", "HTTP/1.1 through one worker: no proxy, Penstock, Envoy, HAProxy", "benchmarks.http1"),
     Benchmark("http2", "HTTP/2 in clear text through one worker: the same subjects", "benchmarks.http2"),
     Benchmark("grpc", "unary gRPC calls through one worker: the same subjects", "benchmarks.grpc"),
+    Benchmark("kafka", "Kafka producers and consumers: direct, Penstock, 1,000 rules", "benchmarks.kafka.run"),
+    Benchmark("kafka-decisions", "what one Kafka request costs the worker's parser", "benchmarks.kafka_decisions"),
     Benchmark("attacks", "what well-behaved clients keep while somebody attacks the proxy", "benchmarks.attacks"),
     Benchmark("datapath", "pod to pod: no programs, Penstock, nftables; 10 to 16,000 entries", "benchmarks.datapath"),
     Benchmark("policy", "policies by the thousand: compile time, memory, saved file to verdict", "benchmarks.policy"),

@@ -13,7 +13,7 @@ LIBS = Path(sys.prefix) / "kafka" / "libs"
 _NEEDED = ("kafka_2.13", "kafka-clients", "kafka-tools")
 _HEAP = "512m"
 _OPTIONS = ("-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
-"""The optimising compiler competes with what is measured for a minute; the other one is done in seconds, and as fast."""
+"""The optimising compiler competes with what is measured for a minute; this one is done in seconds, and as fast."""
 
 
 def check() -> None:

@@ -39,14 +39,15 @@ RATIOS = (
     Ratio("records_per_s", "records"),
     Ratio("p50_us", "p50"),
     Ratio("p99_us", "p99"),
-    Ratio("broker_cpu_per_mib_us", "broker cpu"),
+    Ratio("broker_cpu_per_mib_us", "broker-cpu"),
 )
 NOTES = (
     "Medians of the rounds; min and max: the slowest and the fastest round. One broker, one agent, one worker for all",
     "modes; `direct` is a port without L7 rules, which the proxy sees nothing of.",
     "p50, p99: from handing a record over to its being acknowledged. Where producing as fast as it goes that is mostly",
     "waiting in the client's queue (32 MiB); -sync has one record in flight. Java's perf tool knows whole ms only.",
-    "proxy cpu: user + system time of worker and agent per MiB of records and per record; broker cpu: the broker's.",
+    "cpu: user + system time of the process by the records that went there or back, or by their MiB. Flow records are",
+    "the agent's work, and it has some without them: a slow case has more of that per record.",
     "load busy: client and broker share that processor. Where it is near 100 % they are the limit, not the proxy.",
     "Broker and Java's clients run without the JVM's optimising compiler, which would compete with them (C1 only).",
     "Ratios are the mode's figure divided by direct's: above 1 is better for records, below 1 for the others.",
@@ -84,7 +85,8 @@ class Sample:
     total: int
     p50_us: float | None
     p99_us: float | None
-    proxy_cpu: float
+    worker_cpu: float
+    agent_cpu: float
     broker_cpu: float
     proxy_busy_percent: float
     load_busy_percent: float
@@ -99,8 +101,14 @@ class Place:
     """Where it runs, and whom to watch."""
 
     topology: Topology
+    worker: int
     agent: int
     broker: int
+
+    def cpu_seconds(self) -> tuple[float, float, float]:
+        """Of worker, agent and broker."""
+        worker = processes.cpu_seconds([self.worker])
+        return worker, processes.cpu_seconds(processes.tree(self.agent)) - worker, processes.cpu_seconds([self.broker])
 
     def bootstrap(self, mode: Mode) -> str:
         return f"{self.topology.server_address}:{mode.port}"
@@ -148,9 +156,10 @@ def _up(processors: Processors, compared: tuple[Mode, ...]) -> Iterator[Place]:
             agent = place.lab.agent_pid
             if agent is None:
                 raise BenchmarkError("penstock has ended")
+            [worker] = (int(found["pid"]) for found in place.lab.agent.status()["proxy"]["workers"])
             processes.pin(processes.tree(agent), processors.proxy)
             with broker(place, compared) as pid:
-                yield Place(place, agent, pid)
+                yield Place(place, worker, agent, pid)
 
 
 def _prepare(place: Place, cases: Mapping[str, Case]) -> None:
@@ -191,10 +200,9 @@ def _create(place: Place, topic: str) -> None:
 
 def _sample(place: Place, name: str, case: Case, mode: Mode) -> Sample:
     processors = place.topology.processors
-    proxy, both = processes.tree(place.agent), (processors.proxy, processors.load)
+    both = (processors.proxy, processors.load)
     command = case.load.command(place.bootstrap(mode), case.work)
-    proxy_cpu, broker_cpu = processes.cpu_seconds(proxy), processes.cpu_seconds([place.broker])
-    busy, start = [machine.busy_seconds(cpu) for cpu in both], time.monotonic()
+    used, busy, start = place.cpu_seconds(), [machine.busy_seconds(cpu) for cpu in both], time.monotonic()
     try:
         printed = place.client(command)
         elapsed = time.monotonic() - start
@@ -204,13 +212,15 @@ def _sample(place: Place, name: str, case: Case, mode: Mode) -> Sample:
     proxy_busy, load_busy = (
         100 * (machine.busy_seconds(cpu) - before) / elapsed for cpu, before in zip(both, busy, strict=True)
     )
+    worker, agent, of_broker = (now - before for now, before in zip(place.cpu_seconds(), used, strict=True))
     return Sample(
         records_per_s=found.records / found.seconds,
         total=found.total,
         p50_us=found.p50_us,
         p99_us=found.p99_us,
-        proxy_cpu=processes.cpu_seconds(proxy) - proxy_cpu,
-        broker_cpu=processes.cpu_seconds([place.broker]) - broker_cpu,
+        worker_cpu=worker,
+        agent_cpu=agent,
+        broker_cpu=of_broker,
         proxy_busy_percent=proxy_busy,
         load_busy_percent=load_busy,
     )
@@ -228,11 +238,18 @@ def _row(name: str, mode: Mode, case: Case, samples: Sequence[Sample]) -> Row:
     for key in ("p50_us", "p99_us"):
         found = [value for sample in samples if (value := getattr(sample, key)) is not None]
         metrics |= {key: median(found)} if found else {}
+    worker, agent, of_broker = (
+        1e6 * median(getattr(sample, key) / sample.total for sample in samples)
+        for key in ("worker_cpu", "agent_cpu", "broker_cpu")
+    )
+    metrics |= {"broker_cpu_per_mib_us": of_broker / per_record}
     if mode.rules:
-        used = 1e6 * median(sample.proxy_cpu / sample.total for sample in samples)
-        metrics |= {"proxy_cpu_per_mib_us": used / per_record, "proxy_cpu_per_record_us": used}
+        metrics |= {
+            "worker_cpu_per_mib_us": worker / per_record,
+            "worker_cpu_per_record_us": worker,
+            "agent_cpu_per_record_us": agent,
+        }
     metrics |= {
-        "broker_cpu_per_mib_us": 1e6 * median(sample.broker_cpu / sample.total for sample in samples) / per_record,
         "proxy_busy_percent": median(sample.proxy_busy_percent for sample in samples),
         "load_busy_percent": median(sample.load_busy_percent for sample in samples),
     }
@@ -240,10 +257,13 @@ def _row(name: str, mode: Mode, case: Case, samples: Sequence[Sample]) -> Row:
 
 
 def _ratios(rows: Sequence[Row], compared: Sequence[Mode]) -> dict[str, float]:
+    """Case by case."""
     found: dict[str, float] = {}
-    for mode in compared:
-        if mode is not DIRECT:
-            found |= compare(rows, mode.name, (DIRECT.name,), RATIOS)
+    for case in dict.fromkeys(row.case for row in rows):
+        of_case = [row for row in rows if row.case == case]
+        for mode in compared:
+            if mode is not DIRECT:
+                found |= compare(of_case, mode.name, (DIRECT.name,), RATIOS)
     return found
 
 

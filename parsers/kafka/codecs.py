@@ -131,7 +131,7 @@ def warm() -> None:
         shape(key, "request", version)
 
 
-def build(kind: str, key: int, version: int, **fields: Any) -> Any:
+def build(kind: str, key: int, version: int, /, **fields: Any) -> Any:
     """A "request" or "response" of plain values: structures as dicts. What is left out has its default."""
     return _built(classes()[key, kind], version, fields)
 

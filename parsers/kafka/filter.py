@@ -240,8 +240,9 @@ class KafkaFilter:
 
     def _whole(self, data: bytes | bytearray, start: int, end: int, now: int) -> bytes | None:
         self._frames += 1
-        if self._requests.is_repeated(data, start, end, now):
-            return None
+        repeated = self._requests.repeated(data, start, end, now)
+        if repeated is not None:
+            return repeated or None
         header = read_header(data, start, end)
         return self._requests.take(header, data, start, end, now)
 

@@ -30,6 +30,9 @@ _TRANSACTIONAL = 1
 """The type of key for which FindCoordinator looks, as 0 is for groups and 2 for share groups."""
 
 _TOPIC_RESOURCE = 2
+_NAMELESS_METADATA = 12
+"""From this version on an answer says of a topic that was asked for by its id that it has no name."""
+
 _NONE = b"\xff" * 8
 """-1 as offset, time and epoch: there is none."""
 
@@ -117,11 +120,11 @@ def _list_offsets(it: _Refusal) -> Fields:
 
 
 def _metadata(it: _Refusal) -> Fields:
-    topics = it.message.topics or ()
-    return {
-        "brokers": [],
-        "topics": [{**_identity(t, "name"), "error_code": it.code, "partitions": []} for t in topics],
-    }
+    def topic(asked: Any) -> Fields:
+        unnamed: Fields = {"name": None} if it.version >= _NAMELESS_METADATA else {}
+        return {**unnamed, **_identity(asked, "name"), "error_code": it.code, "partitions": []}
+
+    return {"brokers": [], "topics": [topic(asked) for asked in it.message.topics or ()]}
 
 
 def _plain(it: _Refusal, item: Any) -> Fields:
@@ -378,6 +381,11 @@ def _producer_error(message: Any) -> int:
     return TRANSACTIONAL_ID_AUTHORIZATION_FAILED if message.transactional_id else CLUSTER_AUTHORIZATION_FAILED
 
 
+def _config_error(message: Any) -> int:
+    has_topics = any(item.resource_type == _TOPIC_RESOURCE for item in message.resources or ())
+    return TOPIC_AUTHORIZATION_FAILED if has_topics else CLUSTER_AUTHORIZATION_FAILED
+
+
 def _member_error(message: Any) -> int:
     return TOPIC_AUTHORIZATION_FAILED if message.subscribed_topic_names else GROUP_AUTHORIZATION_FAILED
 
@@ -413,14 +421,14 @@ _ANSWERS: dict[int, tuple[int | Callable[[Any], int], Callable[[_Refusal], Field
     29: (_C, _acls),
     30: (_C, _created_acls),
     31: (_C, _deleted_acls),
-    32: (_T, _described_configs),
-    33: (_T, _altered_configs),
+    32: (_config_error, _described_configs),
+    33: (_config_error, _altered_configs),
     34: (_C, _log_dirs),
     35: (_C, _described_log_dirs),
     37: (_T, _partitions_made),
     42: (_G, _deleted_groups),
     43: (_C, _elected),
-    44: (_T, _altered_configs),
+    44: (_config_error, _altered_configs),
     45: (_C, _with_message),
     46: (_C, _with_message),
     47: (_T, _deleted_offsets),

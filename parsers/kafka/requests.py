@@ -15,11 +15,12 @@ from parsers.facts import KafkaRequest
 from parsers.kafka import api_versions, described, metadata, offsets, refusals
 from parsers.kafka.answers import Answers, Change, Pending
 from parsers.kafka.apis import ADVERTISED_LOWEST, APIS, NAMELESS, TOPIC_ID_CAPS
-from parsers.kafka.codecs import decode_request
+from parsers.kafka.codecs import decode_request, shape
 from parsers.kafka.header import RequestHeader
 from parsers.kafka.judging import KafkaExchange, KafkaJudge, KafkaRuling
+from parsers.kafka.repeats import Repeat, fetch_pieces, produce_pieces
 from parsers.kafka.sessions import FIRST, ShareSessions
-from parsers.kafka.skim import FETCH, PRODUCE, Fetch, Produce, Topic, skim_fetch, skim_produce, skim_produced
+from parsers.kafka.skim import FETCH, PRODUCE, Fetch, Produce, Topic, skim_fetch, skim_produce
 from parsers.kafka.topic_ids import NO_ID, TopicIds, TopicIdTables
 from parsers.kafka.topics import Named, named_topics
 from parsers.kafka.wire import Buffer, framed
@@ -33,6 +34,9 @@ TELEMETRY = frozenset((71, 72))
 MEMO_ENTRIES = 4096
 MEMO_BYTES = 512
 """Small requests come again and again (heartbeats, positions); what they name is remembered by their bytes."""
+
+MAX_REFUSED_ENTRIES = 10_000
+"""Topics, partitions and the like of a request that is answered by us: each of them costs some 20 µs."""
 
 _NO_SESSION = bytes(4) + b"\xff\xff\xff\xff"
 """Session id 0, epoch -1: a fetch that says all it wants and leaves nothing behind (KIP-227)."""
@@ -86,29 +90,14 @@ class _Asked:
         return bytes(self.data[self.start - 4 : self.end])
 
 
-@dataclass(slots=True, eq=False)
-class _Repeated:
-    """The beginning of a permitted Produce request about one topic, as the next one is likely to begin.
-
-    `kind`: key and version; `head`: what follows the correlation id, up to the topic's name.
-    """
-
-    kind: bytes
-    head: bytes
-    version: int
-    flexible: bool
-    wants_answer: bool
-    facts: KafkaRequest
-    ruling: KafkaRuling
-
-
 class Requests:
     """Of one connection."""
 
     def __init__(self, judge: KafkaJudge, shared: KafkaShared, ids: TopicIds, tag: object, answers: Answers) -> None:
         self.tag = tag
         self._judge = judge
-        self._repeated: _Repeated | None = None
+        self._last_produce: Repeat | None = None
+        self._last_fetch: Repeat | None = None
         self._shared = shared
         self._ids = ids
         self._answers = answers
@@ -123,7 +112,7 @@ class Requests:
     @judge.setter
     def judge(self, judge: KafkaJudge) -> None:
         self._judge = judge
-        self._repeated = None
+        self._last_produce = self._last_fetch = None
 
     # -- what the filter asks for ----------------------------------------------------------------------------------
 
@@ -136,22 +125,21 @@ class Requests:
         self._given_up = frozenset()
         return sent
 
-    def is_repeated(self, data: Buffer, start: int, end: int, now: int) -> bool:
-        """Is the whole request `data[start:end]` one more for the topic of the last one? Then it passes as it came."""
-        last = self._repeated
-        if last is None or data[start : start + 4] != last.kind:
-            return False
-        body = start + 8 + len(last.head)
-        if data[start + 8 : body] != last.head:
-            return False
-        skim_produced(last.version, data, body, end)
+    def repeated(self, data: Buffer, start: int, end: int, now: int) -> bytes | None:
+        """Of a whole request that is like the last one: what goes to the server instead of it, b"" for just that.
+
+        None: it is another one.
+        """
+        last = self._last_produce if not data[start + 1] else self._last_fetch  # the key of Produce is 0
+        if last is None or not last.is_like(data, start, end):
+            return None
         correlation_id = int.from_bytes(data[start + 4 : start + 8], "big", signed=True)
         exchange = KafkaExchange(self.tag, last.facts, correlation_id, last.ruling, now)
         if last.wants_answer:
             self._answers.expect(Pending(correlation_id, (exchange,), last.flexible))
         else:
             self._answers.tell_unanswered(exchange)
-        return True
+        return _sessionless(data, start, end, start + last.session) if last.session else b""
 
     def check_version(self, header: RequestHeader) -> None:
         """Raises ParseError for a version that is switched off."""
@@ -210,19 +198,27 @@ class Requests:
         header = asked.header
         produce = skim_produce(header.version, asked.data, header.body, asked.end)
         if self.judge_produce(header, produce, asked.now):
-            self._remember(asked, produce)
+            self._remember_produce(asked, produce)
             return None
         self.refuse_produce(header, produce, asked.now)
         return b""
 
-    def _remember(self, asked: _Asked, produce: Produce) -> None:
-        start, first, header = asked.start, produce.first, asked.header
-        if not first:
+    def _remember_produce(self, asked: _Asked, produce: Produce) -> None:
+        if not produce.first:
             return
+        header = asked.header
         facts = self._facts(header, self._names(topic for topic, _ in produce.topics))
-        kind, head = bytes(asked.data[start : start + 4]), bytes(asked.data[start + 8 : first])
-        wants, ruling = produce.acks != 0, self.judge.rule_kafka(facts)
-        self._repeated = _Repeated(kind, head, header.version, header.flexible, wants, facts, ruling)
+        pieces = produce_pieces(asked.data, asked.start, produce)
+        rest, wants = produce.first - asked.start, produce.acks != 0
+        ruling = self.judge.rule_kafka(facts)
+        self._last_produce = Repeat(pieces, 0, rest, 0, header.version, header.flexible, wants, facts, ruling)
+
+    def _remember_fetch(self, asked: _Asked, fetch: Fetch, session: int, facts: KafkaRequest) -> None:
+        header, start, end = asked.header, asked.start, asked.end
+        pieces = fetch_pieces(asked.data, start, end, fetch)
+        if pieces:
+            at, ruling = session - start if session else 0, self.judge.rule_kafka(facts)
+            self._last_fetch = Repeat(pieces, end - start, 0, at, header.version, header.flexible, True, facts, ruling)
 
     def _fetch(self, asked: _Asked) -> bytes | None:
         header = asked.header
@@ -236,7 +232,10 @@ class Requests:
         ruling = self.judge.refuse_kafka(facts, _unknown_reason(unknown)) if unknown else self.judge.rule_kafka(facts)
         if ruling.permit:
             self._expect(header, self._exchange(header, facts, ruling, asked.now))
-            return self._without_session(asked, fetch)
+            at = fetch.session
+            has_session = at and bytes(asked.data[at : at + len(_NO_SESSION)]) != _NO_SESSION
+            self._remember_fetch(asked, fetch, at if has_session else 0, facts)
+            return _sessionless(asked.data, asked.start, asked.end, at) if has_session else None
         error = refusals.UNKNOWN_TOPIC_ID if unknown else refusals.TOPIC_AUTHORIZATION_FAILED
         answer = refusals.refuse_fetch(header.version, header.correlation_id, fetch.topics, error)
         self._refuse_later(asked, facts, ruling, answer, error, fetch.max_wait_ms)
@@ -252,13 +251,6 @@ class Requests:
         exchange = self._exchange(header, facts, ruling, asked.now, error)
         self._answers.expect(Pending(header.correlation_id, (exchange,), answer=answer))
         return b""
-
-    @staticmethod
-    def _without_session(asked: _Asked, fetch: Fetch) -> bytes | None:
-        at = fetch.session
-        if not at or bytes(asked.data[at : at + 8]) == _NO_SESSION:
-            return None
-        return bytes(asked.data[asked.start - 4 : at]) + _NO_SESSION + bytes(asked.data[at + 8 : asked.end])
 
     def _refuse_later(
         self, asked: _Asked, facts: KafkaRequest, ruling: KafkaRuling, answer: bytes, error: int, wait_ms: int
@@ -394,7 +386,9 @@ class Requests:
 
     def _share_fetch(self, asked: _Asked) -> bytes | None:
         message = decode_request(asked.header.key, asked.header.version, asked.body)
-        fetched = [topic.topic_id.bytes for topic in message.topics]
+        fetched = [topic.topic_id.bytes if topic.topic_id else NO_ID for topic in message.topics]
+        if NO_ID in fetched:
+            raise ParseError("a topic has no id")
         self._resolve(fetched)
         group, member, epoch = message.group_id or "", message.member_id or "", message.share_session_epoch
         session = self._sessions.fetch(group, member, epoch, fetched)
@@ -405,13 +399,13 @@ class Requests:
                 refusals.SHARE_SESSION_NOT_FOUND,
                 "a share session not known here",
             )
-        sent = self._judged(asked, tuple(sorted(session)), message.max_wait_ms)
-        if sent == b"" and epoch == FIRST:
+        sent = self._judged(asked, tuple(sorted(session)), message.max_wait_ms, epoch)
+        if sent == b"":
             self._sessions.forget(group, member)
         return sent
 
-    def _judged(self, asked: _Asked, ids: tuple[bytes, ...], wait_ms: int) -> bytes | None:
-        """A request about topics by id, whose refusal comes late."""
+    def _judged(self, asked: _Asked, ids: tuple[bytes, ...], wait_ms: int, epoch: int) -> bytes | None:
+        """A fetch of a share session. One that is refused in the middle is over: the client begins it anew."""
         header = asked.header
         facts = self._facts(header, self._names(ids, known_only=True) if ids else None)
         unknown = self._unknown(ids)
@@ -421,6 +415,8 @@ class Requests:
             return None
         message = decode_request(header.key, header.version, asked.body)
         wanted = refusals.UNKNOWN_TOPIC_ID if unknown else None
+        if epoch > FIRST:
+            wanted = refusals.SHARE_SESSION_NOT_FOUND
         answer, error = refusals.refuse(header.key, header.version, header.correlation_id, message, error=wanted)
         self._refuse_later(asked, facts, ruling, answer, error, wait_ms)
         return b""
@@ -467,6 +463,8 @@ class Requests:
     def _refuse(self, asked: _Asked, facts: KafkaRequest, error: int | None = None, reason: str = "") -> bytes:
         header = asked.header
         ruling = self.judge.refuse_kafka(facts, reason) if reason else self.judge.rule_kafka(facts)
+        if shape(header.key, "request", header.version).read(asked.body).entries > MAX_REFUSED_ENTRIES:
+            raise ParseError("a request that is refused names too much for an answer", limit="refused_entries")
         message = decode_request(header.key, header.version, asked.body)
         refused = None if facts.topics is None else [name for name in facts.topics if not self._sees(header, name)]
         answer, code = refusals.refuse(
@@ -511,6 +509,11 @@ class Requests:
             elif not known_only and isinstance(topic, bytes):
                 found[topic.hex()] = None
         return tuple(found)
+
+
+def _sessionless(data: Buffer, start: int, end: int, session: int) -> bytes:
+    """A whole fetch, with its size, that opens no session. `session`: the position of session id and epoch."""
+    return bytes(data[start - 4 : session]) + _NO_SESSION + bytes(data[session + len(_NO_SESSION) : end])
 
 
 def _unknown_reason(ids: Iterable[bytes]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from parsers.errors import ParseError
 from parsers.kafka.wire import Reader
 
-MAX_ENTRIES = 200_000
+MAX_ENTRIES = 50_000
 """Entries of all arrays of one message: each becomes an object."""
 
 _FIXED = {

@@ -5,7 +5,7 @@ What names a topic is a `str` up to version 12 and the 16 bytes of its id from v
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from struct import Struct
 
@@ -44,13 +44,17 @@ class Produce:
 
 @dataclass(slots=True)
 class Fetch:
-    """`session` is the position of session id and epoch (KIP-227), 0 where the version has none."""
+    """`session` is the position of session id and epoch (KIP-227), 0 where the version has none.
+
+    `numbers`: where the plain numbers of each partition begin, and where they end.
+    """
 
     max_wait_ms: int
     session: int = 0
     session_id: int = 0
     session_epoch: int = -1
     topics: list[TopicPartitions] = field(default_factory=list)
+    numbers: list[tuple[int, int]] = field(default_factory=list)
 
 
 def skim_produce(version: int, data: Buffer, start: int, end: int) -> Produce:
@@ -131,7 +135,7 @@ def skim_fetch(version: int, data: Buffer, start: int, end: int) -> Fetch:
     fixed = 16 + (4 if version >= 9 else 0) + (4 if version >= 12 else 0) + (8 if version >= 5 else 0)
     for _ in range(_counted_length(read, compact, 0)):
         topic = _topic(read, version, compact)
-        partitions = _fetched_partitions(read, compact, fixed, counted)
+        partitions = _fetched_partitions(read, compact, fixed, counted, fetch.numbers)
         counted += len(partitions)
         fetch.topics.append((topic, partitions))
     if version >= 7:
@@ -144,21 +148,37 @@ def skim_fetch(version: int, data: Buffer, start: int, end: int) -> Fetch:
     if version >= 11:
         read.string(compact)  # the rack
     if compact:
-        read.skip_tags()
+        read.skip_tags(_FETCH_TAGS)
     read.finish()
     return fetch
 
 
-def _fetched_partitions(read: Reader, compact: bool, fixed: int, counted: int) -> list[int]:
+def _fetched_partitions(
+    read: Reader, compact: bool, fixed: int, counted: int, numbers: list[tuple[int, int]]
+) -> list[int]:
     partitions: list[int] = []
     for _ in range(_counted_length(read, compact, counted)):
         partitions.append(read.int32())
+        first = read.position
         read.skip(fixed - 4)
+        numbers.append((first, read.position))
         if compact:
-            read.skip_tags()
+            read.skip_tags(_FETCHED_TAGS)
     if compact:
         read.skip_tags()
     return partitions
+
+
+def _replica_state(read: Reader) -> None:
+    read.skip(12)  # who it is, and its epoch
+    read.skip_tags()
+
+
+_FETCH_TAGS: Mapping[int, Callable[[Reader], object]] = {0: lambda read: read.string(compact=True), 1: _replica_state}
+"""The cluster's id (12+), and which replica asks (15+): in versions that do not have them servers refuse the tags."""
+
+_FETCHED_TAGS: Mapping[int, Callable[[Reader], object]] = {0: lambda read: read.skip(16), 1: lambda read: read.skip(8)}
+"""Of a partition: the directory that it is in (17+), its high watermark (18+). Other topics follow behind these."""
 
 
 class ProduceWalk:

@@ -6,7 +6,9 @@ a `ParseError`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from struct import Struct
+from types import MappingProxyType
 
 from parsers.errors import ParseError
 
@@ -100,8 +102,9 @@ class Reader:
             return None
         return text(self.take(size))
 
-    def skip_tags(self) -> None:
-        """Tagged fields: each tag once, in rising order."""
+    def skip_tags(self, known: Mapping[int, Callable[[Reader], object]] = MappingProxyType({})) -> None:
+        """Tagged fields: each tag once, in rising order. Those in `known` must have the size that they say: servers
+        read on behind what the field is, whatever is said of its size."""
         start = self.position
         if start < self.end and not self.data[start]:  # hardly anybody has any
             self.position = start + 1
@@ -112,7 +115,15 @@ class Reader:
             if tag <= last:
                 raise ParseError("tagged fields are not in order")
             last = tag
-            self.skip(self.varint())
+            size = self.varint()
+            stop = self.position + size
+            inside = known.get(tag)
+            if inside is None or stop > self.end:
+                self.skip(size)
+                continue
+            inside(self)
+            if self.position != stop:
+                raise ParseError("a tagged field has another size than it says")
 
     def finish(self) -> None:
         if self.position != self.end:

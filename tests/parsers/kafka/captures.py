@@ -84,7 +84,7 @@ def _answered(request: Captured, frame: bytes) -> Captured:
 
 @cache
 def genuine_refusals() -> dict[str, Any]:
-    """What a genuine broker with ACLs answered ("Produce v9"), about `t1`, which is allowed, and `secret`, which is not."""
+    """What a genuine broker with ACLs answered ("Produce v9"): about `t1`, which it allows, and `secret`, which not."""
     path = CAPTURES / "genuine-acl-replies.txt"
     if not path.is_file():
         pytest.fail(f"{path} is missing: these tests compare with what a genuine broker answers")

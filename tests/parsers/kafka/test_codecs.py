@@ -33,7 +33,7 @@ HEARTBEAT, SASL_HANDSHAKE, API_VERSIONS, DELETE_TOPICS = 12, 17, 18, 20
 
 
 def again(message: Any) -> bytes:
-    """The bytes of a message that was decoded. kafka-python leaves it without a header, which one of its classes needs."""
+    """The bytes of a decoded message. kafka-python leaves it without a header, which one of its classes needs."""
     message._header = None
     return encode_request_body(message)
 

@@ -5,13 +5,25 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from parsers.filters import End
 from parsers.kafka.requests import TELEMETRY
 from parsers.limits import KafkaLimits
-from tests.parsers.kafka.driving import Wire, consume, decoded, frame, number_of, produce, request, response
+from tests.parsers.kafka.driving import (
+    SERVER,
+    Judge,
+    Wire,
+    consume,
+    decoded,
+    frame,
+    number_of,
+    produce,
+    request,
+    response,
+)
 
 ORDERS = uuid.UUID(int=7)
 SECRET = uuid.UUID(int=9)
@@ -546,11 +558,70 @@ def test_what_is_not_answered_is_told_at_the_end() -> None:
 
 
 def test_rules_may_change_between_requests() -> None:
-    from tests.parsers.kafka.driving import Judge
-
     wire = Wire(produce("orders"))
     wire.client(produced("orders"))
     wire.filter.judge = Judge([produce("stock")])
     wire.client(produced("orders", number=2))
     wire.server(response(0, 9, 1, responses=[], throttle_time_ms=0))
     assert [number_of(frame) for frame in wire.got()] == [1, 2]
+
+
+def test_a_share_session_that_is_refused_in_the_middle_has_to_begin_anew() -> None:
+    wire = Wire(consume("orders"))
+    ids = wire.shared.topic_ids.of(SERVER)
+    ids.learn(ORDERS.bytes, "orders")
+    wire.client(share_fetched(0, ORDERS))
+    wire.server(response(78, 1, 1))
+    wire.filter.judge = Judge([consume("stock")])
+    wire.client(share_fetched(1, number=2))
+    wire.pass_time(100)
+    assert decoded(78, 1, wire.got()[-1]).error_code == 122
+    wire.client(share_fetched(0, ORDERS, number=3))
+    wire.pass_time(100)
+    assert decoded(78, 1, wire.got()[-1]).responses[0].partitions[0].error_code == 29
+
+
+def test_a_share_fetch_of_no_topic_at_all_ends() -> None:
+    wire = Wire(consume("orders"))
+    wire.client(share_fetched(0, uuid.UUID(int=0)))
+    assert wire.filter.end is End.ABORT
+
+
+def test_a_refusal_of_very_many_topics_is_no_answer() -> None:
+    wire = Wire(produce("orders"))
+    topics = [{"name": f"t{number}", "partitions": []} for number in range(11_000)]
+    wire.client(request(8, 5, group_id="g", topics=topics))
+    assert (wire.filter.end, wire.filter.limit) == (End.ABORT, "refused_entries")
+
+
+@pytest.mark.parametrize("version", [4, 11, 12, 17])
+def test_fetches_that_are_like_the_last_one_pass_with_other_offsets_only(version: int) -> None:
+    wire = Wire(consume("orders"))
+    wire.shared.topic_ids.of(SERVER).learn(ORDERS.bytes, "orders")
+    wire.shared.topic_ids.of(SERVER).learn(SECRET.bytes, "secret")
+
+    def fetch(name: str, number: int, offset: int, epoch: int = -1) -> bytes:
+        topic_id = {"orders": ORDERS, "secret": SECRET}[name]
+        topic = {"topic_id": topic_id} if version >= 13 else {"topic": name}
+        parts = [{"partition": index, "fetch_offset": offset} for index in range(3)]
+        fields: dict[str, Any] = {"session_epoch": epoch} if version >= 7 else {}
+        return request(1, version, number, max_wait_ms=300, topics=[{**topic, "partitions": parts}], **fields)
+
+    asked = [fetch("orders", number, offset=number * 1000) for number in range(1, 6)]
+    wire.client(*asked)
+    assert wire.sent() == asked
+    assert [told.correlation_id for told in wire.filter._answers.queue] == [1, 2, 3, 4, 5]
+    wire.client(fetch("secret", 6, 7), fetch("orders", 7, 8))
+    assert wire.sent() == [fetch("orders", 7, 8)]
+    if version >= 7:
+        wire.client(fetch("orders", 8, 8, epoch=0), fetch("orders", 9, 9, epoch=0))
+        assert wire.sent() == [fetch("orders", 8, 8), fetch("orders", 9, 9)]
+
+
+def test_a_repeated_request_meets_new_rules() -> None:
+    wire = Wire(produce("orders"))
+    wire.client(produced("orders"), produced("orders", number=2))
+    assert len(wire.sent()) == 2
+    wire.filter.judge = Judge([produce("stock")])
+    wire.client(produced("orders", number=3))
+    assert wire.sent() == []
