@@ -25,7 +25,7 @@ else
 	$(PY) -m pytest -m "bpf or lab"
 endif
 
-acceptance: ## The genuine h2spec, strict, through the proxy and beside it (builds it first)
+acceptance: ## Suites of others: genuine h2spec, genuine Apache Kafka with seven clients (fetches and builds them first)
 	@VENV=$(VENV) .setup/setup.sh acceptance
 	$(PY) -m pytest -m acceptance -s
 

@@ -44,19 +44,32 @@ install_locked() { # lock file, stamp name
     printf '%s' "$want" >"$stamp"
 }
 
-install_kafka() { # the genuine Apache Kafka, and its clients of other languages, below $venv/kafka
-    local target stamp want
-    target=$(realpath "$venv")
-    stamp="$target/kafka/stamp"
-    want=$(cat .setup/kafka/*.* | sha256sum; "$target/bin/node" --version)
-    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] && return
-    echo "setup: installing Apache Kafka and its clients"
-    rm -rf "$target/kafka"
-    mkdir -p "$target/kafka"
-    mvn -q -B -f .setup/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory="$target/kafka/libs"
-    cp .setup/kafka/package.json .setup/kafka/package-lock.json "$target/kafka/"
-    (cd "$target/kafka" && PATH="$target/bin:$PATH" npm ci --silent --ignore-scripts --no-audit --no-fund)
-    printf '%s' "$want" >"$stamp"
+is_stamped() { # stamp file, wanted content
+    [ -f "$1" ] && [ "$(cat "$1")" = "$2" ]
+}
+
+install_kafka() { # the genuine Apache Kafka with its Java clients and tools: $venv/kafka/libs
+    local target want
+    target=$(realpath "$venv")/kafka
+    want=$(sha256sum <.setup/kafka/pom.xml)
+    is_stamped "$target/libs-stamp" "$want" && return
+    echo "setup: installing Apache Kafka"
+    rm -rf "$target/libs"
+    mvn -q -B -f .setup/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory="$target/libs"
+    printf '%s' "$want" >"$target/libs-stamp"
+}
+
+install_node_clients() { # Kafka clients for Node.js: $venv/kafka/node_modules
+    local bin target want
+    bin=$(realpath "$venv/bin")
+    target=$(realpath "$venv")/kafka
+    want=$(cat .setup/kafka/package*.json | sha256sum; "$bin/node" --version)
+    is_stamped "$target/node-stamp" "$want" && return
+    echo "setup: installing Kafka clients for Node.js"
+    mkdir -p "$target"
+    cp .setup/kafka/package.json .setup/kafka/package-lock.json "$target/"
+    (cd "$target" && PATH="$bin:$PATH" npm ci --silent --ignore-scripts --no-audit --no-fund)
+    printf '%s' "$want" >"$target/node-stamp"
 }
 
 install_packages setup
@@ -75,5 +88,7 @@ if [ "$what" = acceptance ]; then
     (target=$(realpath "$venv/bin") && cd .setup/h2spec &&
         PATH="$target:$PATH" go build -o "$target/h2spec" github.com/summerwind/h2spec/cmd/h2spec)
     install_kafka
+    install_node_clients
 fi
+[ "$what" = bench ] && install_kafka
 "$venv/bin/python" -P -m bpf.build --quiet

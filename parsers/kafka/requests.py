@@ -28,6 +28,9 @@ from parsers.limits import KafkaLimits
 
 METADATA, OFFSET_FETCH, API_VERSIONS, DESCRIBE_TOPICS = 3, 9, 18, 75
 SHARE_FETCH, SHARE_ACKNOWLEDGE = 78, 79
+MEMBERS = frozenset((68, 76))
+"""Heartbeats of groups that name topics: who may be in no group at all is told that, and not about the topics."""
+
 TELEMETRY = frozenset((71, 72))
 """What clients send about themselves once a server says that it takes it: not said unless a rule permits it."""
 
@@ -466,6 +469,8 @@ class Requests:
         if shape(header.key, "request", header.version).read(asked.body).entries > MAX_REFUSED_ENTRIES:
             raise ParseError("a request that is refused names too much for an answer", limit="refused_entries")
         message = decode_request(header.key, header.version, asked.body)
+        if error is None and header.key in MEMBERS and not self.judge.rule_kafka(self._facts(header, None)).permit:
+            error = refusals.GROUP_AUTHORIZATION_FAILED
         refused = None if facts.topics is None else [name for name in facts.topics if not self._sees(header, name)]
         answer, code = refusals.refuse(
             header.key, header.version, header.correlation_id, message, refused or None, error=error

@@ -105,6 +105,8 @@ def _produced_partitions(read: Reader, compact: bool, counted: int) -> list[int]
 
 def _counted_length(read: Reader, compact: bool, counted: int) -> int:
     count = read.length(compact)
+    if count < 0:
+        raise ParseError("an array is missing")
     if counted + count > MAX_PARTITIONS:
         raise ParseError("a request has too many partitions", limit="partitions")
     return count
@@ -139,14 +141,13 @@ def skim_fetch(version: int, data: Buffer, start: int, end: int) -> Fetch:
         counted += len(partitions)
         fetch.topics.append((topic, partitions))
     if version >= 7:
-        for _ in range(read.length(compact)):  # topics that leave the session
+        for _ in range(_counted_length(read, compact, 0)):  # topics that leave the session
             _topic(read, version, compact)
-            count = read.length(compact)
-            read.skip(4 * max(0, count))
+            read.skip(4 * _counted_length(read, compact, 0))
             if compact:
                 read.skip_tags()
-    if version >= 11:
-        read.string(compact)  # the rack
+    if version >= 11 and read.string(compact) is None:  # the rack
+        raise ParseError("a string is missing")
     if compact:
         read.skip_tags(_FETCH_TAGS)
     read.finish()
@@ -235,7 +236,7 @@ class ProduceWalk:
         yield from self._string(compact)
         head = yield 6
         produce.acks = int.from_bytes(head[:2], "big", signed=True)
-        count = yield from self._length(compact)
+        count = yield from self._count(compact)
         if count > MAX_PARTITIONS:
             raise ParseError("a request has too many topics", limit="partitions")
         for _ in range(count):
@@ -249,7 +250,7 @@ class ProduceWalk:
             partitions: list[int] = []
             produce.topics.append((topic, partitions))
             self.is_single = count == 1
-            for _ in range((yield from self._length(compact))):
+            for _ in range((yield from self._count(compact))):
                 partitions.append(_INT32.unpack((yield 4))[0])
                 self._count_partition()
                 self._skip = max(0, (yield from self._length(compact)))
@@ -284,6 +285,12 @@ class ProduceWalk:
         if size > self._left + self._ahead:
             raise ParseError("a length runs over the end of its message")
         return size
+
+    def _count(self, compact: bool) -> Generator[int, bytes, int]:
+        count = yield from self._length(compact)
+        if count < 0:
+            raise ParseError("an array is missing")
+        return count
 
     def _string(self, compact: bool) -> Generator[int, bytes, str | None]:
         size = yield from self._length(compact, small=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from config.policy.resolved import KafkaRule
 from parsers.filters import End
 from parsers.kafka.requests import TELEMETRY
 from parsers.limits import KafkaLimits
@@ -625,3 +626,10 @@ def test_a_repeated_request_meets_new_rules() -> None:
     wire.filter.judge = Judge([produce("stock")])
     wire.client(produced("orders", number=3))
     assert wire.sent() == []
+
+
+@pytest.mark.parametrize(("rules", "code"), [([produce("orders")], 30), ([consume("orders")], 29)])
+def test_members_of_groups_are_told_about_the_group_or_the_topic(rules: list[KafkaRule], code: int) -> None:
+    wire = Wire(*rules)
+    wire.client(request(68, 0, group_id="g", member_id="m", subscribed_topic_names=["secret"]))
+    assert decoded(68, 0, wire.got()[0]).error_code == code
