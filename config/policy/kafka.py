@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from config.policy.faults import Fault, told
-from config.policy.kafka_apis import ALWAYS, API_NAMES, STREAMS_GROUP_HEARTBEAT, TXN_OFFSET_COMMIT, WITH_TOPICS
+from config.policy.kafka_apis import (
+    ADD_PARTITIONS_TO_TXN,
+    ALWAYS,
+    API_NAMES,
+    FIRST_OF_BROKERS,
+    STREAMS_GROUP_HEARTBEAT,
+    TXN_OFFSET_COMMIT,
+    WITH_TOPICS,
+)
 from config.policy.resolved import KafkaRule, Origin
 from parsers.facts import KafkaRequest
 
@@ -69,10 +77,16 @@ def _is_filtered(request: KafkaRequest) -> bool:
 def _fits(rule: KafkaRule, request: KafkaRequest) -> bool:
     """All but the topic."""
     return (
-        (rule.api_keys is None or request.api_key in rule.api_keys)
+        not (rule.role and is_of_brokers(request))
+        and (rule.api_keys is None or request.api_key in rule.api_keys)
         and (rule.api_version is None or request.api_version == rule.api_version)
         and (not rule.client_id or request.client_id == rule.client_id)
     )
+
+
+def is_of_brokers(request: KafkaRequest) -> bool:
+    """From version 4 on brokers ask each other about the transactions of others: no role stands for that."""
+    return request.api_key == ADD_PARTITIONS_TO_TXN and request.api_version >= FIRST_OF_BROKERS
 
 
 def kafka_faults(rule: KafkaRule, request: KafkaRequest) -> list[Fault]:
@@ -83,6 +97,10 @@ def kafka_faults(rule: KafkaRule, request: KafkaRequest) -> list[Fault]:
     if rule.api_keys is not None and request.api_key not in rule.api_keys:
         wanted = f"role {rule.role}" if rule.role else "API key " + ", ".join(map(api_name, sorted(rule.api_keys)))
         found.append(Fault("kafka.apiKey", f"{api_name(request.api_key)} is not of {wanted}"))
+    elif rule.role and is_of_brokers(request):
+        found.append(
+            Fault("kafka.role", f"{api_name(request.api_key)} {request.api_version} is for brokers, no role has it")
+        )
     if rule.api_version is not None and request.api_version != rule.api_version:
         found.append(Fault("kafka.apiVersion", f"version {request.api_version} is not {rule.api_version}"))
     if rule.client_id and request.client_id != rule.client_id:

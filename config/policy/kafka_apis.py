@@ -34,6 +34,10 @@ TXN_OFFSET_COMMIT = 28
 
 STREAMS_GROUP_HEARTBEAT = 88
 
+ADD_PARTITIONS_TO_TXN = 24
+FIRST_OF_BROKERS = 4
+"""From this version on it is for brokers, about the transactions of any producer (KIP-890)."""
+
 PRODUCE = ALWAYS | {0, 3, 10, 22, 24, 25, 26, TXN_OFFSET_COMMIT, 60, 75}
 CONSUME = ALWAYS | {1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 23, TXN_OFFSET_COMMIT, 60, 68, 75, 76, 78, 79}
 """Cilium's expansion, and what clients have come to need since."""

@@ -33,6 +33,9 @@ _TOPIC_RESOURCE = 2
 _NAMELESS_METADATA = 12
 """From this version on an answer says of a topic that was asked for by its id that it has no name."""
 
+_FIRST_OF_BROKERS = 4
+"""The first version of AddPartitionsToTxn that is for brokers only."""
+
 _NONE = b"\xff" * 8
 """-1 as offset, time and epoch: there is none."""
 
@@ -208,7 +211,10 @@ def _epochs(it: _Refusal) -> Fields:
 
 
 def _added_to_transaction(it: _Refusal) -> Fields:
-    """Who asks for several topics and may not use one of them is told so; the others have not been attempted."""
+    """Who asks for several topics and may not use one of them is told so; the others have not been attempted.
+
+    From version 4 on only brokers ask, and who is none is refused as a whole.
+    """
 
     def results(topics: Any) -> list[Fields]:
         found = []
@@ -219,14 +225,9 @@ def _added_to_transaction(it: _Refusal) -> Fields:
             found.append({"name": topic.name, "results_by_partition": parts})
         return found
 
-    if it.version < 4:
+    if it.version < _FIRST_OF_BROKERS:
         return {"results_by_topic_v3_and_below": results(it.message.v3_and_below_topics)}
-    return {
-        "results_by_transaction": [
-            {"transactional_id": entry.transactional_id, "topic_results": results(entry.topics)}
-            for entry in it.message.transactions or ()
-        ]
-    }
+    return {"error_code": it.code, "results_by_transaction": []}
 
 
 def _markers(it: _Refusal) -> Fields:
@@ -386,6 +387,11 @@ def _config_error(message: Any) -> int:
     return TOPIC_AUTHORIZATION_FAILED if has_topics else CLUSTER_AUTHORIZATION_FAILED
 
 
+def _partitions_error(message: Any) -> int:
+    is_brokers = message.API_VERSION >= _FIRST_OF_BROKERS
+    return CLUSTER_AUTHORIZATION_FAILED if is_brokers else TOPIC_AUTHORIZATION_FAILED
+
+
 def _member_error(message: Any) -> int:
     return TOPIC_AUTHORIZATION_FAILED if message.subscribed_topic_names else GROUP_AUTHORIZATION_FAILED
 
@@ -413,7 +419,7 @@ _ANSWERS: dict[int, tuple[int | Callable[[Any], int], Callable[[_Refusal], Field
     21: (_T, _deleted_records),
     22: (_producer_error, _init_producer),
     23: (_T, _epochs),
-    24: (_T, _added_to_transaction),
+    24: (_partitions_error, _added_to_transaction),
     25: (_X, _top),
     26: (_X, _top),
     27: (_C, _markers),

@@ -6,8 +6,8 @@ It keeps records in memory, knows consumer groups and transactions, and has no A
 do everything. It listens on loopback only, so connections to `--port` are carried there, and clients are told the
 pod's own address. Needs the package confluent-kafka.
 
-Of ApiVersions it understands no version above 2, and says so in a way that kafka-python cannot read: give that
-`api_version=(2, 3)`.
+What librdkafka says to an ApiVersions request that is too new for it is malformed (seen in 2.16); such requests are
+answered here, as a broker would.
 
 Where the environment names a LAB_KAFKA_BROKER, a shell command, that runs instead, with the same options behind it.
 """
@@ -20,12 +20,20 @@ import ctypes
 import os
 import signal
 import socket
+import struct
 import sys
 from pathlib import Path
 
 INSTEAD = "LAB_KAFKA_BROKER"
 _PRODUCER = 0
 _CHUNK = 1 << 18
+_REBALANCE_MS = 300  # 3 s by default; with none clients join before they know the topics, and then wait to join again
+_HEAD = struct.Struct(">ihh")  # size, kind of request, its version
+_MOST_HEAD = 1 << 16
+_API_VERSIONS, _NEWEST = 18, 2
+_UNSUPPORTED = struct.Struct(">i4shihhh")  # of ApiVersions: error 35 in version 0, and which versions there are
+_CAPS = {11: 5, 12: 3, 13: 3, 14: 3}
+"""JoinGroup, Heartbeat, LeaveGroup, SyncGroup: kafka-python cannot read what librdkafka answers to later versions."""
 
 
 class MockCluster:
@@ -40,7 +48,9 @@ class MockCluster:
         self._cluster = self._lib.rd_kafka_mock_cluster_new(client, 1)
         self.address = str(self._lib.rd_kafka_mock_cluster_bootstraps(self._cluster).decode())
         self._lib.rd_kafka_mock_broker_set_host_port(self._cluster, 1, host.encode(), port)
-        self._lib.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
+        self._lib.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, _REBALANCE_MS)
+        for key, newest in _CAPS.items():
+            self._lib.rd_kafka_mock_set_apiversion(self._cluster, key, 0, newest)
 
     def create(self, topic: str, partitions: int) -> None:
         failed = self._lib.rd_kafka_mock_topic_create(self._cluster, topic.encode(), partitions, 1)
@@ -65,8 +75,25 @@ def _librdkafka() -> ctypes.CDLL:
     lib.rd_kafka_mock_cluster_bootstraps.argtypes = [pointer]
     lib.rd_kafka_mock_topic_create.argtypes = [pointer, text, number, number]
     lib.rd_kafka_mock_group_initial_rebalance_delay_ms.argtypes = [pointer, ctypes.c_int32]
+    lib.rd_kafka_mock_set_apiversion.argtypes = [pointer, ctypes.c_int16, ctypes.c_int16, ctypes.c_int16]
     lib.rd_kafka_mock_broker_set_host_port.argtypes = [pointer, ctypes.c_int32, text, number]
     return lib
+
+
+async def _begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    """Answers ApiVersions requests that are too new; the first bytes that are for the cluster."""
+    try:
+        while True:
+            head = await reader.readexactly(_HEAD.size)
+            size, key, version = _HEAD.unpack(head)
+            if key != _API_VERSIONS or version <= _NEWEST or not 8 <= size < _MOST_HEAD:
+                return head
+            correlation = (await reader.readexactly(size - 4))[:4]
+            writer.write(_UNSUPPORTED.pack(_UNSUPPORTED.size - 4, correlation, 35, 1, _API_VERSIONS, 0, _NEWEST))
+    except asyncio.IncompleteReadError as error:
+        return error.partial
+    except OSError:
+        return b""
 
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -83,7 +110,9 @@ async def _serve(cluster: MockCluster, listen: str, port: int) -> None:
     host, _, inner = cluster.address.rpartition(":")
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first = await _begin(reader, writer)
         broker_reader, broker_writer = await asyncio.open_connection(host, int(inner))
+        broker_writer.write(first)
         await asyncio.gather(_carry(reader, broker_writer), _carry(broker_reader, writer))
 
     server = await asyncio.start_server(carry, listen, port)

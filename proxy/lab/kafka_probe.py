@@ -26,9 +26,6 @@ from kafka.net.inet import KafkaNetSocket
 
 from proxy.lab.dial import bind_free, connect
 
-VERSION = (2, 3)
-"""Of the protocol. Later ones begin with an ApiVersions request that the lab's broker does not understand."""
-
 _POLL_MS = 200
 
 
@@ -41,7 +38,7 @@ class Outcome:
     detail: str = ""
 
 
-class _LocalPorts(KafkaNetSocket):
+class _LocalPorts(KafkaNetSocket):  # type: ignore[misc]
     """Connects from the ports of a local-ports://A:B URL, given as `proxy_url`: by these the flow records are found."""
 
     SCHEMES = ("local-ports",)
@@ -66,8 +63,8 @@ class Probe:
         wait_ms = int(timeout * 1000)
         self._common: dict[str, Any] = {
             "bootstrap_servers": server,
-            "api_version": VERSION,
             "request_timeout_ms": wait_ms,
+            "bootstrap_timeout_ms": wait_ms,
             "allow_auto_create_topics": False,
             "proxy_url": f"local-ports://{local_ports[0]}:{local_ports[-1]}" if local_ports else None,
         }

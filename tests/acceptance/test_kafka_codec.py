@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from config.policy.kafka_apis import ALWAYS
 from parsers.kafka.apis import APIS
 from parsers.kafka.codecs import build, decode_request, encode_request_body, is_flexible
+from parsers.kafka.skim import FETCH, PRODUCE, skim_fetch, skim_produce
 from tests.acceptance.kafka.broker import LIBS, java
 from tests.acceptance.kafka.sides import compiled, with_classes
-from tests.parsers.kafka.oracle import captured
+from tests.parsers.kafka.oracle import CAPTURES
 
 pytestmark = pytest.mark.acceptance
 
@@ -74,12 +76,28 @@ def request_frame(key: int, version: int, body: bytes) -> Frame:
 
 
 def refusal(refusals: Any, key: int, version: int, body: bytes, what: str) -> Frame:
-    message = decode_request(key, version, body)
-    answer, error = refusals.refuse(key, version, CORRELATION, message)
-    assert error, f"{what} {APIS[key].name} {version} is refused without an error"
+    answer = refused(refusals, key, version, body)
     (size,) = struct.unpack_from(">i", answer)
     assert size == len(answer) - 4
     return Frame("response", key, version, answer[4:], what)
+
+
+def refused(refusals: Any, key: int, version: int, body: bytes) -> bytes:
+    """With its length. Some have ways of their own."""
+    if key == PRODUCE:
+        topics = skim_produce(version, body, 0, len(body)).topics
+        return bytes(refusals.refuse_produce(version, CORRELATION, topics))
+    if key == FETCH:
+        topics = skim_fetch(version, body, 0, len(body)).topics
+        return bytes(refusals.refuse_fetch(version, CORRELATION, topics))
+    answer, error = refusals.refuse(key, version, CORRELATION, decode_request(key, version, body))
+    assert error, f"{APIS[key].name} {version} is refused without an error"
+    return bytes(answer)
+
+
+def refusable() -> Iterator[tuple[int, int, bytes]]:
+    """All but what is part of every connection."""
+    return ((key, version, body) for key, version, body in defaults() if key not in ALWAYS)
 
 
 def defaults() -> Iterator[tuple[int, int, bytes]]:
@@ -94,28 +112,39 @@ def test_requests_as_we_encode_them(classes: Path) -> None:
 
 
 def test_refusals_of_every_request_in_every_version(classes: Path, refusals: Any) -> None:
-    frames = [refusal(refusals, key, version, body, "default") for key, version, body in defaults()]
+    frames = [refusal(refusals, key, version, body, "default") for key, version, body in refusable()]
     assert len(frames) > 200
     assert judged(classes, frames) == []
 
 
 def test_refusals_of_captured_requests(classes: Path, refusals: Any) -> None:
-    frames = [
-        refusal(refusals, key, version, body, "captured")
-        for key in APIS
-        for version, body, _ in captured_of(key)
-        if APIS[key].lowest <= version <= APIS[key].highest
-    ]
+    frames = [refusal(refusals, key, version, body, "captured") for key, version, body in captured_requests()]
     assert len(frames) > 500
     assert judged(classes, frames) == []
 
 
-def captured_of(key: int) -> list[tuple[int, bytes, bytes]]:
-    """Nothing, if kafka-python has no such message."""
-    try:
-        return list(captured(key))
-    except KeyError:
-        return []
+def captured_requests() -> Iterator[tuple[int, int, bytes]]:
+    """(key, version, body) of what real clients sent."""
+    for path in sorted(CAPTURES.glob("*.bin")):
+        for frame in sent(path.read_bytes()):
+            key, version, _, client = struct.unpack_from(">hhih", frame)
+            if key not in ALWAYS and APIS[key].lowest <= version <= APIS[key].highest:
+                yield key, version, frame[10 + max(0, client) + is_flexible(key, version) :]
+
+
+def sent(capture: bytes) -> Iterator[bytes]:
+    """The frames from clients."""
+    position = 0
+    while position < len(capture):
+        direction, _, size = struct.unpack_from(">BII", capture, position)
+        if direction == 0:
+            yield capture[position + 9 : position + 9 + size]
+        position += 9 + size
+
+
+def test_the_answer_to_versions_that_nobody_knows(classes: Path, refusals: Any) -> None:
+    answer = bytes(refusals.unsupported_api_versions(CORRELATION))
+    assert judged(classes, [Frame("response", 18, 0, answer[4:])]) == []
 
 
 def test_the_codec_objects_to_what_is_wrong(classes: Path) -> None:

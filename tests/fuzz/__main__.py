@@ -21,6 +21,8 @@ NAMES = (
     "hpack",
     "tls_hello",
     "opening",
+    "kafka_request",
+    "kafka_answer",
 )
 """Of the targets, which must not be imported before the parsers are instrumented."""
 

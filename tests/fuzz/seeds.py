@@ -13,6 +13,7 @@ from zlib import crc32
 from parsers.http2 import frames
 from parsers.http2.frames import PREFACE
 from parsers.http2.hpack import encode
+from tests.fuzz import kafka
 from tests.fuzz.framing import server_side
 from tests.fuzz.regressions import REGRESSIONS
 from tests.fuzz.shaping import shape
@@ -48,6 +49,8 @@ _FILES: dict[str, tuple[str, ...]] = {
     "hpack": ("hpack",),
     "tls_hello": (),
     "opening": _HTTP1 + _HTTP2,
+    "kafka_request": (),
+    "kafka_answer": (),
 }
 SOURCES = tuple(Source(target, file) for target, files in _FILES.items() for file in (*files, OWN))
 
@@ -146,6 +149,8 @@ def _own(target: str) -> Iterator[bytes]:
         "http2_frames": _own_descriptions,
         "hpack": _own_blocks,
         "tls_hello": lambda: map(_arriving, _own_hellos()),
+        "kafka_request": kafka.request_seeds,
+        "kafka_answer": kafka.answer_seeds,
         "opening": lambda: map(
             _arriving, [PREFACE, PREFACE[:7], PREFACE[:2] + b"X", b"\x16\3\1", b"GET", b"\r\n", b"PRI"]
         ),

@@ -31,6 +31,7 @@ from parsers.tls.filter import TlsFilter
 from tests.fuzz import judge as judging
 from tests.fuzz.framing import Headers, read_as_client, read_as_server, server_side, trailers, without_credit
 from tests.fuzz.judge import Forgetful, Judge, Permit, permits, permits_no_tunnel
+from tests.fuzz.kafka import kafka_answer, kafka_request
 from tests.fuzz.run import Run
 from tests.fuzz.shaping import Reader, Shape, pieces, shaped
 from tests.parsers.http1.oracles import Framed, Reading, read_with_h11, read_with_llhttp
@@ -519,5 +520,7 @@ TARGETS: MappingProxyType[str, Target] = MappingProxyType(
         "hpack": hpack_blocks,
         "tls_hello": tls_hello,
         "opening": opening,
+        "kafka_request": kafka_request,
+        "kafka_answer": kafka_answer,
     }
 )

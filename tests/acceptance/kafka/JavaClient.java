@@ -45,6 +45,8 @@ public class JavaClient {
         CASES.put("group protocol forbidden", () -> consume("consumer", true, FORBIDDEN));
         CASES.put("share allowed", () -> share(ALLOWED));
         CASES.put("share forbidden", () -> share(FORBIDDEN));
+        CASES.put("producer stays connected", () -> producerCloses(ALLOWED, FORBIDDEN, ALLOWED));
+        CASES.put("consumer stays connected", () -> consumerCloses(ALLOWED));
         CASES.put("list topics", () -> admin(admin -> admin.listTopics().names().thenApply(JavaClient::visible)));
         CASES.put("create topic", () -> admin(admin ->
             admin.createTopics(List.of(new NewTopic("new-" + unique, 1, (short) 1))).all()));
@@ -198,7 +200,7 @@ public class JavaClient {
         String group = protocol + "-" + String.join("-", topics) + "-" + unique;
         KafkaConsumer<String, String> consumer = consumer(Map.of("group.id", group, "group.protocol", protocol));
         consumer.subscribe(List.of(topics));
-        Set<String> seen = gather(topics.length, () -> consumer.poll(Duration.ofMillis(300)));
+        Set<String> seen = gather(List.of(topics), () -> consumer.poll(Duration.ofMillis(300)));
         if (commit && !Collections.disjoint(seen, List.of(topics))) seen.add("commit " + attempt(consumer::commitSync));
         attempt(() -> consumer.close(CloseOptions.timeout(Duration.ofSeconds(3))));
         return seen.isEmpty() ? "nothing" : String.join(", ", seen);
@@ -207,7 +209,7 @@ public class JavaClient {
     static String consumeAssigned(String topic) {
         KafkaConsumer<String, String> consumer = consumer(Map.of());
         consumer.assign(List.of(new TopicPartition(topic, 0)));
-        Set<String> seen = gather(1, () -> consumer.poll(Duration.ofMillis(300)));
+        Set<String> seen = gather(List.of(topic), () -> consumer.poll(Duration.ofMillis(300)));
         consumer.close(CloseOptions.timeout(Duration.ofSeconds(3)));
         return seen.isEmpty() ? "nothing" : String.join(", ", seen);
     }
@@ -218,7 +220,7 @@ public class JavaClient {
         KafkaShareConsumer<String, String> consumer =
             new KafkaShareConsumer<>(all, new StringDeserializer(), new StringDeserializer());
         consumer.subscribe(List.of(topic));
-        Set<String> seen = gather(1, () -> consumer.poll(Duration.ofMillis(300)));
+        Set<String> seen = gather(List.of(topic), () -> consumer.poll(Duration.ofMillis(300)));
         if (seen.contains(topic)) seen.add("acknowledge " + attempt(() -> acknowledge(consumer)));
         attempt(() -> consumer.close(Duration.ofSeconds(3)));
         return seen.isEmpty() ? "nothing" : String.join(", ", seen);
@@ -229,11 +231,11 @@ public class JavaClient {
             if (error.isPresent()) throw error.get();
     }
 
-    /** Until every topic has shown something, or patience ends. */
-    static Set<String> gather(int wanted, Callable<ConsumerRecords<String, String>> poll) {
+    /** Until every topic has shown something, or patience ends: for what should come there is more of it. */
+    static Set<String> gather(List<String> topics, Callable<ConsumerRecords<String, String>> poll) {
         Set<String> seen = new TreeSet<>();
-        long deadline = System.nanoTime() + PATIENCE_MS * 1_000_000;
-        while (seen.size() < wanted && System.nanoTime() < deadline) {
+        long deadline = System.nanoTime() + PATIENCE_MS * (topics.contains(ALLOWED) ? 2_000_000 : 1_000_000);
+        while (seen.size() < topics.size() && System.nanoTime() < deadline) {
             try {
                 for (ConsumerRecord<String, String> record : poll.call()) seen.add(record.topic());
             } catch (Exception error) {
@@ -250,6 +252,34 @@ public class JavaClient {
         } catch (InterruptedException error) {
             throw new IllegalStateException(error);
         }
+    }
+
+    // -- connections --------------------------------------------------------------------------------------------------
+
+    static String producerCloses(String... topics) {
+        try (KafkaProducer<String, String> producer = producer(Map.of())) {
+            for (String topic : topics) attempt(() -> send(producer, topic).get(10, TimeUnit.SECONDS));
+            return closed(producer.metrics());
+        }
+    }
+
+    static String consumerCloses(String topic) {
+        try (KafkaConsumer<String, String> consumer = consumer(Map.of())) {
+            consumer.assign(List.of(new TopicPartition(topic, 0)));
+            for (int count = 0; count < 10; count++) {
+                attempt(() -> consumer.poll(Duration.ofMillis(300)));
+                pause(100);
+            }
+            return closed(consumer.metrics());
+        }
+    }
+
+    /** How many connections have ended, by anybody's doing. */
+    static String closed(Map<MetricName, ? extends Metric> metrics) {
+        for (Map.Entry<MetricName, ? extends Metric> one : metrics.entrySet())
+            if (one.getKey().name().equals("connection-close-total"))
+                return "closed " + ((Number) one.getValue().metricValue()).intValue();
+        return "no such metric";
     }
 
     // -- administration -----------------------------------------------------------------------------------------------
@@ -296,6 +326,9 @@ public class JavaClient {
                 for (int count = 0; count < 3; count++)
                     producer.send(new ProducerRecord<>(topic, 0, null, "before")).get();
         }
+        // The first group and the first transaction have the broker make topics of its own, which takes a while.
+        System.out.println(consume("classic", true, ALLOWED));
+        System.out.println(transaction(ALLOWED, true));
     }
 
     /** What each host may do: in these ACLs, a client is known by its address. */
@@ -313,6 +346,7 @@ public class JavaClient {
                 bindings.add(allow(host, ResourceType.TOPIC, ALLOWED, AclOperation.WRITE));
                 bindings.add(allow(host, ResourceType.CLUSTER, "kafka-cluster", AclOperation.IDEMPOTENT_WRITE));
                 bindings.add(allow(host, ResourceType.TRANSACTIONAL_ID, "*", AclOperation.WRITE));
+                bindings.add(allow(host, ResourceType.GROUP, "*", AclOperation.DESCRIBE));
             }
             if (role.equals("consumer") || role.equals("both")) {
                 bindings.add(allow(host, ResourceType.TOPIC, ALLOWED, AclOperation.READ));

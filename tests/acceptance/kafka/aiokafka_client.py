@@ -7,12 +7,12 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.structs import OffsetAndMetadata
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-untyped]
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
+from aiokafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
 
-from tests.acceptance.kafka.outcomes import ALLOWED, FORBIDDEN, PATIENCE_S, Case, bootstrap, run, unique, visible
+from tests.acceptance.kafka.outcomes import ALLOWED, FORBIDDEN, Case, bootstrap, patience_s, run, unique, visible
 
 WAIT_S = 10.0
 
@@ -115,7 +115,7 @@ async def gather(client: Any, wanted: set[str]) -> set[str]:
     if started != "ok":
         return {f"start {started}"}
     seen: set[str] = set()
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s(wanted)
     while len(seen) < len(wanted) and time.monotonic() < deadline:
         try:
             found = await client.getmany(timeout_ms=300)

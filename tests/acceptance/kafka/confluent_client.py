@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
-from tests.acceptance.kafka.outcomes import (
-    ALLOWED,
-    FORBIDDEN,
-    PATIENCE_S,
-    Case,
-    attempt,
-    bootstrap,
-    run,
-    unique,
-    visible,
-)
+from tests.acceptance.kafka import outcomes
+from tests.acceptance.kafka.outcomes import ALLOWED, FORBIDDEN, Case, attempt, bootstrap, patience_s, unique
 
 WAIT_S = 10.0
+WATCHED_S = 3.0
+LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 def name(error: BaseException) -> str:
@@ -96,7 +90,7 @@ def consume(*topics: str, protocol: str = "classic", commit: bool = True) -> Cas
             )
         )
         client.subscribe(list(topics))
-        seen = gather(client, set(topics))
+        seen = gather(client, *topics)
         if commit and seen & set(topics):
             seen.add("commit " + attempt(lambda: client.commit(asynchronous=False), name))
         client.close()
@@ -105,11 +99,11 @@ def consume(*topics: str, protocol: str = "classic", commit: bool = True) -> Cas
     return case
 
 
-def gather(client: Consumer, wanted: set[str]) -> set[str]:
-    """Until every topic has shown something, or patience ends."""
+def gather(client: Consumer, *topics: str) -> set[str]:
+    """Until there are records of every topic, or patience ends: errors come one after the other."""
     seen: set[str] = set()
-    deadline = time.monotonic() + PATIENCE_S
-    while len(seen) < len(wanted) and time.monotonic() < deadline:
+    deadline = time.monotonic() + patience_s(topics)
+    while not seen >= set(topics) and time.monotonic() < deadline:
         message = client.poll(0.3)
         if message is None:
             continue
@@ -122,15 +116,42 @@ def consume_assigned(topic: str) -> Case:
     def case() -> str:
         client = Consumer(base(**{"group.id": "none", "enable.auto.commit": False}))
         client.assign([TopicPartition(topic, 0, 0)])
-        seen = gather(client, {topic})
+        seen = gather(client, topic)
         client.close()
         return ", ".join(sorted(seen)) or "nothing"
 
     return case
 
 
+def closed(act: Callable[[dict[str, Any]], object]) -> Case:
+    """How many connections of the client that `act` makes with these settings have ended, by anybody's doing."""
+
+    def case() -> str:
+        seen: list[dict[str, Any]] = []
+        act({"statistics.interval.ms": 200, "stats_cb": lambda text: seen.append(json.loads(text))})
+        return f"closed {sum(broker['disconnects'] for broker in seen[-1]['brokers'].values())}"
+
+    return case
+
+
+def produce_watched(settings: dict[str, Any]) -> None:
+    client = producer(**settings)
+    for topic in (ALLOWED, FORBIDDEN, ALLOWED):
+        send(client, topic)
+    client.poll(0.5)
+
+
+def consume_watched(settings: dict[str, Any]) -> None:
+    client = Consumer(base(**{"group.id": "watched", "enable.auto.commit": False}, **settings))
+    client.assign([TopicPartition(ALLOWED, 0, 0)])
+    deadline = time.monotonic() + WATCHED_S
+    while time.monotonic() < deadline:
+        client.poll(0.2)
+    client.close()
+
+
 def list_topics() -> str:
-    return visible(AdminClient(base()).list_topics(timeout=WAIT_S).topics)
+    return outcomes.visible(AdminClient(base()).list_topics(timeout=WAIT_S).topics)
 
 
 def admin(ask: Callable[[AdminClient], dict[Any, Any]]) -> Case:
@@ -151,16 +172,11 @@ def configs(topic: str) -> Case:
 
 
 def offsets(topic: str) -> Case:
-    return admin(lambda client: client.list_offsets({TopicPartition(topic, 0): OffsetSpec.latest()}))
+    return admin(lambda client: client.list_offsets({TopicPartition(topic, 0): LATEST}))
 
 
 def describe(topic: str) -> Case:
-    def case() -> str:
-        from confluent_kafka import TopicCollection
-
-        return admin(lambda client: client.describe_topics(TopicCollection([topic])))()
-
-    return case
+    return admin(lambda client: client.describe_topics(TopicCollection([topic])))
 
 
 CASES: dict[str, Case] = {
@@ -180,6 +196,8 @@ CASES: dict[str, Case] = {
     "consume assigned forbidden": consume_assigned(FORBIDDEN),
     "group protocol allowed": consume(ALLOWED, protocol="consumer"),
     "group protocol forbidden": consume(FORBIDDEN, protocol="consumer"),
+    "producer stays connected": closed(produce_watched),
+    "consumer stays connected": closed(consume_watched),
     "list topics": list_topics,
     "create topic": admin(lambda client: client.create_topics([new_topic()], operation_timeout=WAIT_S)),
     "delete topic": admin(lambda client: client.delete_topics([f"new-{unique()}"], operation_timeout=WAIT_S)),
@@ -193,4 +211,4 @@ CASES: dict[str, Case] = {
 }
 
 if __name__ == "__main__":
-    run(CASES, name)
+    outcomes.run(CASES, name)

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import ConfigResource, ConfigResourceType, NewTopic, OffsetSpec
-from kafka.structs import OffsetAndMetadata
+from tests.acceptance.kafka import outcomes
+from tests.acceptance.kafka.outcomes import ALLOWED, FORBIDDEN, Case, attempt, bootstrap, patience_s, unique
 
-from tests.acceptance.kafka.outcomes import (
-    ALLOWED,
-    FORBIDDEN,
-    PATIENCE_S,
-    Case,
-    attempt,
-    bootstrap,
-    run,
-    unique,
-    visible,
-)
-
+kafka: Any = import_module("kafka")  # without types
+admins: Any = import_module("kafka.admin")
 WAIT_S = 10.0
 
 
@@ -31,7 +21,7 @@ def name(error: BaseException) -> str:
 
 def producer(**settings: Any) -> Any:
     waits = {"delivery_timeout_ms": 8000, "request_timeout_ms": 5000, "max_block_ms": 8000}
-    return KafkaProducer(bootstrap_servers=bootstrap(), allow_auto_create_topics=False, **{**waits, **settings})
+    return kafka.KafkaProducer(bootstrap_servers=bootstrap(), allow_auto_create_topics=False, **{**waits, **settings})
 
 
 def start(client: Any, topic: str) -> Callable[[], str]:
@@ -62,7 +52,7 @@ def transaction(topic: str, offsets: bool) -> Case:
             client.begin_transaction()
             steps.append(start(client, topic)())
             if offsets and steps[-1] == "ok":
-                at = {TopicPartition(topic, 0): OffsetAndMetadata(1, "", -1)}
+                at = {kafka.TopicPartition(topic, 0): kafka.OffsetAndMetadata(1, "", -1)}
                 steps.append(attempt(lambda: client.send_offsets_to_transaction(at, f"txn-{unique()}"), name))
             end = client.commit_transaction if set(steps) == {"ok"} else client.abort_transaction
             steps.append(attempt(end, name))
@@ -72,7 +62,7 @@ def transaction(topic: str, offsets: bool) -> Case:
 
 
 def consumer(**settings: Any) -> Any:
-    return KafkaConsumer(
+    return kafka.KafkaConsumer(
         bootstrap_servers=bootstrap(),
         auto_offset_reset="earliest",
         enable_auto_commit=False,
@@ -80,14 +70,14 @@ def consumer(**settings: Any) -> Any:
     )
 
 
-def consume(*topics: str, commit: bool = True) -> Case:
+def consume(*topics: str) -> Case:
     """Which topics gave records, which errors came, and what became of the commit."""
 
     def case() -> str:
         client = consumer(group_id=f"classic-{'-'.join(topics)}-{unique()}")
         client.subscribe(list(topics))
         seen = gather(client, set(topics))
-        if commit and seen & set(topics):
+        if seen & set(topics):
             seen.add("commit " + attempt(client.commit, name))
         client.close()
         return ", ".join(sorted(seen)) or "nothing"
@@ -98,7 +88,7 @@ def consume(*topics: str, commit: bool = True) -> Case:
 def consume_assigned(topic: str) -> Case:
     def case() -> str:
         client = consumer()
-        client.assign([TopicPartition(topic, 0)])
+        client.assign([kafka.TopicPartition(topic, 0)])
         return ", ".join(sorted(gather(client, {topic}))) or "nothing"
 
     return case
@@ -107,7 +97,7 @@ def consume_assigned(topic: str) -> Case:
 def gather(client: Any, wanted: set[str]) -> set[str]:
     """Until every topic has shown something, or patience ends."""
     seen: set[str] = set()
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s(wanted)
     while len(seen) < len(wanted) and time.monotonic() < deadline:
         try:
             seen.update(partition.topic for partition, records in client.poll(300).items() if records)
@@ -121,7 +111,7 @@ def admin(ask: Callable[[Any], object]) -> Case:
     """What `ask` returns, or "ok" if that is no text."""
 
     def case() -> str:
-        client = KafkaAdminClient(bootstrap_servers=bootstrap(), request_timeout_ms=8000)
+        client = kafka.KafkaAdminClient(bootstrap_servers=bootstrap(), request_timeout_ms=8000)
         try:
             told = ask(client)
         finally:
@@ -142,7 +132,7 @@ def configs(topic: str) -> Case:
     """It leaves errors out of what it tells."""
 
     def ask(client: Any) -> str:
-        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        resource = admins.ConfigResource(admins.ConfigResourceType.TOPIC, topic)
         told = client.describe_configs([resource], config_filter="all")
         return "ok" if told["topic"][topic] else "no configs"
 
@@ -150,7 +140,9 @@ def configs(topic: str) -> Case:
 
 
 def offsets(topic: str) -> Case:
-    return admin(lambda client: client.list_partition_offsets({TopicPartition(topic, 0): OffsetSpec.LATEST}))
+    return admin(
+        lambda client: client.list_partition_offsets({kafka.TopicPartition(topic, 0): admins.OffsetSpec.LATEST})
+    )
 
 
 CASES: dict[str, Case] = {
@@ -165,11 +157,11 @@ CASES: dict[str, Case] = {
     "transaction forbidden": transaction(FORBIDDEN, offsets=False),
     "consume allowed": consume(ALLOWED),
     "consume forbidden": consume(FORBIDDEN),
-    "consume both": consume(ALLOWED, FORBIDDEN, commit=False),
+    # Not "consume both": then it depends on what it learns first whether it ever gives records.
     "consume assigned": consume_assigned(ALLOWED),
     "consume assigned forbidden": consume_assigned(FORBIDDEN),
-    "list topics": admin(lambda client: visible(client.list_topics())),
-    "create topic": admin(lambda client: client.create_topics([NewTopic(f"new-{unique()}", 1, 1)])),
+    "list topics": admin(lambda client: outcomes.visible(client.list_topics())),
+    "create topic": admin(lambda client: client.create_topics([admins.NewTopic(f"new-{unique()}", 1, 1)])),
     "delete topic": admin(lambda client: client.delete_topics([f"new-{unique()}"])),
     "delete allowed": admin(lambda client: client.delete_topics([ALLOWED])),
     "describe allowed": describe(ALLOWED),
@@ -181,4 +173,4 @@ CASES: dict[str, Case] = {
 }
 
 if __name__ == "__main__":
-    run(CASES, name)
+    outcomes.run(CASES, name)

@@ -20,12 +20,12 @@ function name (error) {
 
 const messages = [{ value: 'hello', partition: 0 }]
 
-function produce (topics, { acks = -1, together = false, ...settings } = {}) {
+function produce (topics, { acks = -1, ...settings } = {}) {
   return async () => {
     const producer = kafka.producer({ allowAutoTopicCreation: false, ...settings })
     await producer.connect()
     const send = topic => attempt(() => producer.send({ topic, acks, messages }), name)
-    const told = together ? (await Promise.all(topics.map(send))).join(', ') : await oneByOne(topics, send)
+    const told = await oneByOne(topics, send)
     await attempt(() => producer.disconnect(), name)
     return told
   }
@@ -78,7 +78,7 @@ function consume (topics, commit = true) {
       await consumer.run({ autoCommit: false, eachMessage: async ({ topic }) => { seen.add(topic) } })
     }, name)
     if (started !== 'ok') seen.add(started)
-    await gathered(seen, topics.length)
+    await gathered(seen, topics)
     if (commit && seen.has(topics[0])) {
       const at = [{ topic: topics[0], partition: 0, offset: '1' }]
       seen.add('commit ' + await attempt(() => consumer.commitOffsets(at), name))
@@ -108,7 +108,7 @@ await run({
   'produce allowed': produce([ALLOWED]),
   'produce forbidden': produce([FORBIDDEN]),
   'produce one by one': produce([ALLOWED, FORBIDDEN, ALLOWED]),
-  'produce together': produce([ALLOWED, FORBIDDEN, ALLOWED], { together: true }),
+  // Not "produce together": all fail, or some, by who asks for the topics first.
   'produce one batch': batch,
   'produce acks 0': produce([ALLOWED, FORBIDDEN, ALLOWED], { acks: 0 }),
   'produce idempotent': produce([ALLOWED], { idempotent: true, maxInFlightRequests: 1 }),

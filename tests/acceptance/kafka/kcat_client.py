@@ -1,4 +1,4 @@
-"""kcat: `python -m tests.acceptance.kafka.kcat_client BOOTSTRAP NAME CASE…`. What it says on its standard error counts."""
+"""kcat: `python -m tests.acceptance.kafka.kcat_client BOOTSTRAP NAME CASE…`. What it complains of counts."""
 
 from __future__ import annotations
 

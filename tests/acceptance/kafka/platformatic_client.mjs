@@ -77,7 +77,7 @@ function consume (topics, { groupProtocol = 'classic', commit = true } = {}) {
       stream.on('error', error => seen.add(name(error)))
     }, name)
     if (started !== 'ok') seen.add(started)
-    await gathered(seen, topics.length + (commit && started === 'ok' ? 1 : 0))
+    await gathered(seen, topics, topics.length + (commit && started === 'ok' ? 1 : 0))
     await attempt(() => consumer.close(true), name)
     return words(seen)
   }

@@ -1,7 +1,7 @@
 """The same clients with the same cases on two sides: a broker with ACLs of its own, and one behind Kafka rules.
 
-A side is a lab: a genuine broker as a pod, and one pod for each identity. In the ACLs an identity is its address, in the
-rules it is its labels. `python -m tests.acceptance.kafka.sides` shows the outcomes of the side with ACLs.
+A side is a lab: a genuine broker as a pod, and one pod for each identity. In the ACLs an identity is its address, in
+the rules it is its labels. `python -m tests.acceptance.kafka.sides` shows the outcomes of the side with ACLs.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ CONSUMING = (
     "share allowed",
     "share forbidden",
 )
+STAYING = ("producer stays connected", "consumer stays connected")
 ASKING = (
     "list topics",
     "describe allowed",
@@ -63,9 +64,16 @@ ASKING = (
     "describe cluster",
 )
 CASES: Mapping[str, Sequence[str]] = {
-    "both": (*PRODUCING, *CONSUMING, *ASKING, "create topic", "delete topic", "delete allowed"),
-    "producer": (*PRODUCING, "consume allowed", "consume assigned", "share allowed", "list topics", "describe allowed"),
-    "consumer": (*CONSUMING, "produce allowed", "transaction", "list topics", "describe allowed", "offsets allowed"),
+    "both": (*PRODUCING, *CONSUMING, *STAYING, *ASKING, "create topic", "delete topic", "delete allowed"),
+    "producer": (
+        *PRODUCING,
+        *("consume allowed", "consume assigned", "group protocol allowed", "share allowed"),
+        *("list topics", "describe allowed", *STAYING),
+    ),
+    "consumer": (
+        *CONSUMING,
+        *("produce allowed", "transaction", "list topics", "describe allowed", "offsets allowed", *STAYING),
+    ),
     "admin": (*ASKING, "create topic", "delete topic"),
 }
 """Identity → what each client tries as that."""
@@ -78,11 +86,13 @@ ROLES: Mapping[str, str] = {
 }
 """Identity → its Kafka rules. `JavaClient.acls` has the same in ACLs."""
 
+BROKERS = ("broker", "broker-2")
 BROKER_POD = """
+---
 kind: Pod
 apiVersion: v1
 metadata:
-  name: broker
+  name: {name}
   namespace: shop
   labels: {{app: broker}}
   annotations: {{lab.penstock.io/run: cd {root} && exec {python} -m tests.acceptance.kafka.broker {folder} {options}}}
@@ -163,9 +173,9 @@ class Side:
             results = list(pool.map(lambda job: self.run_client(*job), jobs))
         return {row: outcome for result in results for row, outcome in result.items()}
 
-    def run_client(self, client: str, identity: str) -> Outcomes:
-        """All its cases in one process. A case that it does not get to is "timeout"."""
-        cases = CASES[identity]
+    def run_client(self, client: str, identity: str, cases: Sequence[str] = ()) -> Outcomes:
+        """All its cases, or these, in one process. A case that it does not get to is "timeout"."""
+        cases = cases or CASES[identity]
         command = [*self.clients()[client], self.bootstrap, f"{client}-{identity}", *cases]
         try:
             done = self.lab.exec(f"shop/{identity}", command, cwd=ROOT, timeout=CLIENT_DEADLINE_S)
@@ -199,9 +209,13 @@ def with_classes(command: Sequence[str], classes: Path) -> list[str]:
     return [*command[:at], f"{classes}:{command[at]}", *command[at + 1 :]]
 
 
-def workloads(folder: Path, options: str) -> str:
-    broker = BROKER_POD.format(root=ROOT, python=sys.executable, folder=folder / "broker", options=options, port=PORT)
-    return broker + "".join(CLIENT_POD.format(name=identity) for identity in CASES)
+def workloads(folder: Path, *options: str) -> str:
+    """A broker for each of `options`."""
+    pods = ""
+    for name, given in zip(BROKERS, options, strict=False):
+        values = {"root": ROOT, "python": sys.executable, "folder": folder / name, "port": PORT}
+        pods += BROKER_POD.format(name=name, options=given, **values)
+    return pods + "".join(CLIENT_POD.format(name=identity) for identity in CASES)
 
 
 def policy() -> str:
@@ -224,10 +238,12 @@ def acl_side(name: str, folder: Path, classes: Path) -> Iterator[Side]:
 
 
 @contextmanager
-def rule_side(name: str, folder: Path, classes: Path) -> Iterator[Side]:
-    """The broker permits all; Penstock decides."""
+def rule_side(
+    name: str, folder: Path, classes: Path, options: Sequence[str] = ("",), more_rules: str = ""
+) -> Iterator[Side]:
+    """The broker permits all; Penstock decides. `options` of each broker; `more_rules`: entries of `ingress`."""
     try:
-        with own_node(name, folder, workloads(folder, ""), policy()) as node:
+        with own_node(name, folder, workloads(folder, *options), policy() + more_rules) as node:
             side = Side(node.lab, classes)
             side.prepare()
             yield side

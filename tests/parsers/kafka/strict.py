@@ -18,6 +18,9 @@ PRODUCE, METADATA = 0, 3
 ASSIGNED = frozenset((68, 76))
 """Requests in which ids are what the server itself has assigned before."""
 
+FORGOTTEN = "ForgottenTopicsData"
+"""Of Fetch: topics that leave a session. The filter lets no session come about, so nothing is left."""
+
 CONFIGS = frozenset((32, 33, 44))
 TOPIC_RESOURCE = 2
 
@@ -91,7 +94,7 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 def _body(key: int, version: int, body: bytes) -> tuple[frozenset[str], frozenset[bytes], bool, int]:
     cls = request_class(key)
     message = cls.decode(body, version=version)
-    _assert_all_is_read(message, cls, version, body)
+    _assert_all_is_read(message, key, version, body)
     names: set[str] = set()
     ids: set[bytes] = set()
     if key in CONFIGS:
@@ -106,12 +109,13 @@ def _body(key: int, version: int, body: bytes) -> tuple[frozenset[str], frozense
     return frozenset(names), frozenset(ids), everything, getattr(message, "acks", -1)
 
 
-def _assert_all_is_read(message: Any, cls: Any, version: int, body: bytes) -> None:
+def _assert_all_is_read(message: Any, key: int, version: int, body: bytes) -> None:
     """Written again it is the same, but for tagged fields that are not known or say what their absence says."""
     written = _written(message)
     if written != body and not has_unknown_tags(message):
-        assert len(written) < len(body), "bytes that nobody has read"
-        assert repr(cls.decode(written, version=version)) == repr(message), "it is read in two ways"
+        # As long as before: Metadata with a truth value that is neither 0 nor 1 (see test_shape).
+        assert len(written) < len(body) or (key == METADATA and len(written) == len(body)), "bytes that nobody has read"
+        assert repr(request_class(key).decode(written, version=version)) == repr(message), "it is read in two ways"
 
 
 def _written(message: Any) -> bytes:
@@ -129,7 +133,7 @@ def has_unknown_tags(message: Any) -> bool:
 
 def _topics(message: Any, version: int, schema: Schema) -> Iterator[str | UUID]:
     for field in schema:
-        if not any_topic_field((field,)):
+        if not any_topic_field((field,)) or field["name"] == FORGOTTEN:
             continue
         name = re.sub(r"(?<!^)(?=[A-Z])", "_", field["name"]).lower()
         if not message._struct.fields[name].for_version_q(version):

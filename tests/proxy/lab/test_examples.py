@@ -31,8 +31,8 @@ def test_probes_name_pods_and_hosts_that_exist(name: str) -> None:
     for probe in probes:
         assert {probe.source, *re.findall(r"\{([^}]+)\}", probe.target)} <= places, probe.where
     outcomes = {probe.expect for probe in probes}
-    assert outcomes & {"200", "connected"}
-    assert outcomes & {"403", "timeout"}
+    assert outcomes & {"200", "connected", "kafka 0"}
+    assert outcomes & {"403", "timeout", "kafka 29"}
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from proxy.flows.model import L4, L7, Deciding, Flow, FlowType, L7Type, Policy, TrafficDirection, Verdict
+from proxy.flows.model import L4, L7, Deciding, Flow, FlowType, Kafka, L7Type, Policy, TrafficDirection, Verdict
 from proxy.lab.attribution import deciding_flow, describe
 from proxy.lab.errors import LabError
-from proxy.lab.prober import Result, curl_command
+from proxy.lab.prober import Result, curl_command, kafka_command
 from proxy.lab.probes import Probe, read_probes
 from proxy.lab.report import Row, Section, render, summary
 
@@ -35,10 +35,24 @@ def test_a_tcp_probe(tmp_path: Path) -> None:
     assert (probe.method, probe.target, probe.ip) == ("TCP", "db:5432", 4)
 
 
+def test_a_kafka_probe(tmp_path: Path) -> None:
+    text = '{name: n, from: a/b, request: "PRODUCE kafka://broker:9092/new-orders", data: seven, expect: kafka 29}'
+    probe = read_probes(write(tmp_path, text)).probes[0]
+    assert (probe.method, probe.target, probe.data) == ("PRODUCE", "kafka://broker:9092/new-orders", "seven")
+    assert (probe.is_kafka, probe.expect) == (True, "kafka 29")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{name: n, from: a/b, request: GET x, expect: 200}", "'GET x' is no request"),
+        ('{name: n, from: a/b, request: "GET kafka://x:1/t", expect: kafka 0}', "'GET kafka://x:1/t' is no request"),
+        (
+            '{name: n, from: a/b, request: "CONSUME kafka://x/t", expect: kafka 0}',
+            "'CONSUME kafka://x/t' is no request",
+        ),
+        ('{name: n, from: a/b, request: "CONSUME kafka://x:1/t", expect: 403}', "'403' cannot be expected"),
+        ('{name: n, from: a/b, request: "GET http://x/", expect: kafka 0}', "'kafka 0' cannot be expected"),
         ('{name: n, from: a/b, request: "GET http://x/", expect: nothing}', "'nothing' cannot be expected"),
         ('{name: n, from: a/b, request: "GET http://x/", expect: 200, ip: 5}', "ip is 4 or 6"),
         ('{name: n, from: a/b, request: "GET http://x/", expect: 200, method: GET}', "unknown key method"),
@@ -72,6 +86,15 @@ def test_curl_sends_what_is_written() -> None:
     assert command[command.index("--request") + 1] == "PUT"
 
 
+def test_kafka_clients_are_told_everything_they_need() -> None:
+    asked = probe(method="CONSUME", ip=6, data="seven")
+    command = kafka_command(asked, "kafka://[fd00::1]:9092/new-orders", range(20000, 20008))
+    assert command[3:7] == ["consume", "fd00::1", "9092", "new-orders"]
+    assert command[command.index("--local-ports") + 1] == "20000-20007"
+    assert command[command.index("--ip") + 1] == "6"
+    assert command[command.index("--value") + 1] == "seven"
+
+
 PORTS = range(20000, 20008)
 RESULT = Result(probe(), "200", PORTS, 1.5)
 TCP = L4("TCP", source_port=20003, destination_port=80)
@@ -85,6 +108,28 @@ def test_the_deciding_flow_is_the_connections_own() -> None:
     assert deciding_flow([FIRST_PACKET, REQUEST, RESPONSE, STRANGER], RESULT) is REQUEST
     assert deciding_flow([FIRST_PACKET, STRANGER], RESULT) is FIRST_PACKET
     assert deciding_flow([STRANGER], RESULT) is None
+
+
+def kafka_request(api_key: str, verdict: Verdict = Verdict.FORWARDED) -> Flow:
+    l7 = L7(L7Type.REQUEST, kind="kafka", kafka=Kafka(0, 9, api_key, 1, "t"))
+    return Flow(verdict=verdict, l4=TCP, type=FlowType.L7, l7=l7)
+
+
+def test_of_a_kafka_clients_requests_the_one_that_was_meant_tells() -> None:
+    asks, writes, reads = (kafka_request(key) for key in ("metadata", "produce", "fetch"))
+    wrote = Result(probe("kafka 0", method="PRODUCE", target="kafka://b:1/t"), "kafka 0", PORTS)
+    read = Result(probe("kafka 0", method="CONSUME", target="kafka://b:1/t"), "kafka 0", PORTS)
+    assert deciding_flow([asks, writes, asks], wrote) is writes
+    assert deciding_flow([FIRST_PACKET, asks, reads, asks], read) is reads
+    assert deciding_flow([FIRST_PACKET, asks], read) is asks
+
+
+def test_of_a_kafka_clients_requests_the_refused_one_tells() -> None:
+    refused = kafka_request("listoffsets", Verdict.DROPPED)
+    others = [kafka_request(key) for key in ("metadata", "fetch")]
+    asked = probe("kafka 29", method="CONSUME", target="kafka://b:1/t")
+    assert deciding_flow([others[0], refused, others[1]], Result(asked, "kafka 29", PORTS)) is refused
+    assert deciding_flow([others[0], refused, others[1]], Result(asked, "kafka 0", PORTS)) is others[1]
 
 
 def test_rules_are_named_with_their_place() -> None:
@@ -129,6 +174,17 @@ def test_of_several_rules_the_nearest_is_named() -> None:
     assert describe(flow) == 'q r[1] z:1: method "PUT" does not match "GET" (and 1 more)'
     flow = Flow(verdict=Verdict.DROPPED, l7=L7(L7Type.REQUEST), deciding=Deciding(reason=f"{first}; {first}; {first}"))
     assert describe(flow) == 'p ingress[0] y.yaml:12: path "/x; y" does not match "/y" (and 2 more)'
+
+
+def test_of_several_kafka_rules_one_for_another_topic_is_named() -> None:
+    role, topic = (
+        "ListOffsets is not of role produce (p ingress[0], y.yaml:12)",
+        'topic "a" is not "b" (p ingress[0], y.yaml:14)',
+    )
+    flow = Flow(verdict=Verdict.DROPPED, l7=L7(L7Type.REQUEST), deciding=Deciding(reason=f"{role}; {topic}"))
+    assert describe(flow) == 'p ingress[0] y.yaml:14: topic "a" is not "b" (and 1 more)'
+    flow = Flow(verdict=Verdict.DROPPED, l7=L7(L7Type.REQUEST), deciding=Deciding(reason=f"{role}; {role}"))
+    assert describe(flow) == "p ingress[0] y.yaml:12: ListOffsets is not of role produce (and 1 more)"
 
 
 def test_a_policy_of_both_ends_is_named_once() -> None:
