@@ -105,9 +105,10 @@ def read_request(version: int, body: bytes) -> MetadataRequest:
             ids.append(topic_id)
         entries.append((name, (start, read.position)))
     array = (0, read.position)
-    allow = read.int8() != 0 if version >= 4 else True
+    allow = read.boolean() if version >= 4 else True
     if version >= 8:
-        read.skip(2 if version <= 10 else 1)  # whether operations are asked for, of the cluster and of topics
+        for _ in range(2 if version <= 10 else 1):  # are operations asked for, of the cluster, and of topics?
+            read.boolean()
     if compact:
         read.skip_tags()
     everything = count < 0 or (version == 0 and not count)

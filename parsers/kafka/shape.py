@@ -159,8 +159,7 @@ def _skipper(size: int) -> Check:
 
 
 def _bool(read: Noted) -> None:
-    if read.int8() not in (0, 1):
-        raise ParseError("a truth value is neither 0 nor 1")
+    read.boolean()
 
 
 def _string(compact: bool, nullable: bool) -> Check:

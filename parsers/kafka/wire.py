@@ -49,6 +49,12 @@ class Reader:
         value = self.data[start]
         return value - 256 if value > 127 else value
 
+    def boolean(self) -> bool:
+        value = self.int8()
+        if value not in (0, 1):
+            raise ParseError("a truth value is neither 0 nor 1")
+        return value == 1
+
     def int16(self) -> int:
         start = self.position
         self.skip(2)

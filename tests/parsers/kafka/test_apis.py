@@ -14,9 +14,6 @@ from parsers.kafka.topics import CONFIGS
 from tests.parsers.kafka.captures import exchanges
 from tests.parsers.kafka.oracle import messages
 
-DESCRIBE_QUORUM = 55
-"""Of the topic in which servers keep what they know of themselves: rules about topics have no say on it."""
-
 
 def test_names_are_those_of_the_policy_language() -> None:
     for key, api in APIS.items():
@@ -67,7 +64,7 @@ def test_rules_have_a_say_on_what_has_topics() -> None:
         for key, api in APIS.items()
         if any(shape(key, "request", version).has_topics for version in range(api.lowest, api.highest + 1))
     }
-    assert with_topics | CONFIGS == WITH_TOPICS | {DESCRIBE_QUORUM}
+    assert with_topics | CONFIGS == WITH_TOPICS
     assert not with_topics & CONFIGS
 
 

@@ -189,8 +189,7 @@ def test_every_version_is_in_one_of_these_lists() -> None:
 
 
 def test_rules_have_a_say_on_all_of_them() -> None:
-    """DescribeQuorum is about servers, whatever it calls its topic."""
-    assert {key for key, _, _ in (*BY_NAME, *BY_ID)} - {DESCRIBE_QUORUM} == WITH_TOPICS
+    assert {key for key, _, _ in (*BY_NAME, *BY_ID)} == WITH_TOPICS
 
 
 def test_every_field_for_a_topic_is_looked_at() -> None:
