@@ -211,10 +211,17 @@ def test_the_question_for_ids() -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_hostile_bytes(version: int) -> None:
     rng = random.Random(version)
+
+    def answer(body: bytes) -> None:
+        read = read_answer(version, body)
+        if len(read.body) < len(body):
+            raise ParseError("it has been cut to its own size")
+        spliced(read, seen, ["x"])
+
     for seed in range(20):
         body = encoded(answer_of(version, seed, many=3))
         if len(body) < 1000:
-            assert_withstands(lambda body: spliced(read_answer(version, body), seen, ["x"]), body, rng)
+            assert_withstands(answer, body, rng)
     message = Filler(rng).message(Request, version)
     message.topics = [Request.MetadataRequestTopic(version=version, name=name, topic_id=None) for name in "abc"]
 
