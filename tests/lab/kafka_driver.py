@@ -142,7 +142,12 @@ class Confluent:
     def produce(self, topic: str, value: str, acks: int = 1) -> Told:
         codes: list[int | str] = []
         producer = self._producer(acks)
-        producer.produce(topic, value.encode(), partition=0, on_delivery=lambda error, _: codes.append(self._of(error)))
+        try:
+            producer.produce(
+                topic, value.encode(), partition=0, on_delivery=lambda error, _: codes.append(self._of(error))
+            )
+        except self._library.KafkaException as refused:  # it knows already
+            return told(self._of(refused.args[0]))
         producer.flush(WAIT_S + 2)
         return told(codes[0] if codes else "timeout")
 
