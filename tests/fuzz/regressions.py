@@ -25,6 +25,13 @@ REGRESSIONS = (
         b"\1\1\1\1GET /" + b"q" * 96 + b" HTTP/1.1\r\n",
         "a request line that is too long is waited for when it comes at once, and refused when it comes in pieces",
     ),
+    Regression(
+        "kafka_request",
+        bytes.fromhex("04010710 00000048 0000000d 00000001 00026d65 00 0000 00000000 0002")
+        + bytes.fromhex("05007500700002 6d65 00026700 00000212 61020000 00002912")
+        + bytes(40),
+        "records in pieces have the server asked about their topic, and at once they are seen to make no sense",
+    ),
 )
 
 

@@ -233,12 +233,12 @@ class AioKafka:
     def consume(self, topic: str, group: str, value: str = "") -> Told:
         async def work() -> list[str]:
             settings = {"auto_offset_reset": "earliest", "enable_auto_commit": False, "fetch_max_wait_ms": 200}
-            client = self._library.AIOKafkaConsumer(**self._common, **settings, group_id=group or None)
-            await client.start()
+            client = self._library.AIOKafkaConsumer(
+                *([topic] if group else []), **self._common, **settings, group_id=group or None
+            )
             try:
-                if group:
-                    client.subscribe([topic])
-                else:
+                await client.start()
+                if not group:
                     client.assign([self._library.TopicPartition(topic, 0)])
                 seen: list[str] = []
                 while not seen or value not in ("", *seen):

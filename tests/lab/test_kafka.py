@@ -322,7 +322,7 @@ def test_a_refused_record_is_on_record_with_the_rule_that_did_not_match(node: No
     assert answer.l7.kafka.error_code == TOPIC_REFUSED
     assert request.deciding is not None
     assert "Produce is not of role consume" in request.deciding.reason
-    line = 1 + POLICY[: POLICY.index(RULES["reader"])].count("\n")
+    line = 1 + POLICY[: POLICY.index("app: reader")].count("\n")
     assert f"server.yaml:{line}" in request.deciding.reason
     assert [policy.name for policy in request.ingress_denied_by] == ["server"]
 
