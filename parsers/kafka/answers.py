@@ -112,6 +112,8 @@ class Answers:
         if self._rest:
             data, self._rest = self._rest + data, b""
         out: list[bytes] = []
+        if self.queue and self.queue[0].answer:
+            self._ours(now, out)  # one of ours may be due that nobody has been woken for yet
         position = start = 0
         end = len(data)
         self.server_waits = False

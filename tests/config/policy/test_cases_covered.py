@@ -34,7 +34,7 @@ LATER = {
     **dict.fromkeys(("Q26", "Q27", "Q33", "Q34"), "answers of a DNS proxy"),
     **dict.fromkeys(("Q35", "Q37", "Q38", "Q39", "Q40"), "what a DNS proxy learns from answers"),
     **dict.fromkeys((f"Z{number:02}" for number in (*range(1, 5), *range(7, 19), 21, 24)), "the cache of a DNS proxy"),
-    "F14": "`l7_proto` without rules is a setting of Cilium's proxy library: refused in policies (CNP208)",
+    "F14": "`l7_proto` without rules is a setting of Cilium's proxy library: refused in policies (CNP209)",
     **dict.fromkeys(
         ("G01", "G18", "H17", "H18"), "how a proxy gets its policies from an agent; ours gets whole snapshots"
     ),

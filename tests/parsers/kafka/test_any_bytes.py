@@ -316,3 +316,16 @@ def test_conversations(chunk: int) -> None:
     print(f"{COUNT // CHUNKS} in {time.monotonic() - begun:.1f} s, {before} to {after} KiB, {ended} ended")
     assert after < before + 50_000, "memory grows"
     assert 0.05 < ended * CHUNKS / COUNT < 0.9
+
+
+def test_an_answer_that_comes_before_the_clock_is_looked_at() -> None:
+    """A refusal is due, the timer has not rung yet, and the server answers the request behind it."""
+    wire = Wire(consume(ALLOWED))
+    topics = [{"topic": "secret", "partitions": [{"partition": 0}]}]
+    heartbeat = encode_request_body(build("request", 12, 4, group_id="g", generation_id=1, member_id="m"))
+    fetch = encode_request_body(build("request", 1, 11, max_wait_ms=300, topics=topics))
+    wire.client(frame(1, 11, 1, "me", fetch), frame(12, 4, 2, "me", heartbeat))
+    wire.now += 301_000_000
+    wire.server(encode_response(build("response", 12, 4), 2))
+    assert wire.filter.end is None, wire.filter.failure
+    assert [number_of(raw) for raw in wire.got()] == [1, 2]
