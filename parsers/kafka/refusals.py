@@ -12,11 +12,11 @@ from uuid import UUID
 
 from parsers.kafka.codecs import build, encode_response
 from parsers.kafka.skim import FLEXIBLE_FETCH, FLEXIBLE_PRODUCE, WITH_IDS, Topic
+from parsers.kafka.splicing import TOPIC_AUTHORIZATION_FAILED as TOPIC_AUTHORIZATION_FAILED  # one of the codes below
 from parsers.kafka.splicing import length_field, string_field
 from parsers.kafka.wire import framed
 
 MESSAGE_TOO_LARGE = 10
-TOPIC_AUTHORIZATION_FAILED = 29
 GROUP_AUTHORIZATION_FAILED = 30
 CLUSTER_AUTHORIZATION_FAILED = 31
 UNSUPPORTED_VERSION = 35

@@ -27,7 +27,7 @@ from parsers.kafka.wire import Buffer, framed
 from parsers.limits import KafkaLimits
 
 METADATA, OFFSET_FETCH, API_VERSIONS, DESCRIBE_TOPICS = 3, 9, 18, 75
-SHARE_FETCH, SHARE_ACKNOWLEDGE = 78, 79
+SHARE_FETCH = 78
 MEMBERS = frozenset((68, 76))
 """Heartbeats of groups that name topics: who may be in no group at all is told that, and not about the topics."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from parsers.errors import ParseError
 from parsers.kafka.wire import Reader
@@ -238,21 +238,10 @@ def _array(steps: Sequence[Check], compact: bool, nullable: bool, means_all: boo
 
 
 def _tags(known: Mapping[int, Check]) -> Check:
+    # What checks the fields of a message reads from the same reader that steps over its tags.
+    fields = cast("Mapping[int, Callable[[Reader], object]]", known)
+
     def check(read: Noted) -> None:
-        last = -1
-        for _ in range(read.varint()):
-            tag = read.varint()
-            if tag <= last:
-                raise ParseError("tagged fields are not in order")
-            last = tag
-            size = read.varint()
-            inside = known.get(tag)
-            end = read.position + size
-            if inside is None or end > read.end:
-                read.skip(size)
-                continue
-            inside(read)
-            if read.position != end:
-                raise ParseError("a tagged field has another size than it says")
+        read.skip_tags(fields)
 
     return check

@@ -38,7 +38,7 @@ class Outcome:
     detail: str = ""
 
 
-class _LocalPorts(KafkaNetSocket):  # type: ignore[misc]
+class _LocalPorts(KafkaNetSocket):  # type: ignore[misc]  # kafka-python has no types
     """Connects from the ports of a local-ports://A:B URL, given as `proxy_url`: by these the flow records are found."""
 
     SCHEMES = ("local-ports",)
@@ -92,7 +92,7 @@ class Probe:
         raise KafkaTimeoutError("no such record")
 
 
-class _Unauthorized(BrokerResponseError):  # type: ignore[misc]
+class _Unauthorized(BrokerResponseError):  # type: ignore[misc]  # kafka-python has no types
     errno = 29
 
 

@@ -14,6 +14,7 @@ from config.policy.kafka_apis import API_NAMES
 from parsers.facts import KafkaRequest
 from parsers.kafka.errors import ERROR_NAMES, error_code
 from parsers.kafka.judging import KafkaExchange
+from parsers.kafka.splicing import TOPIC_AUTHORIZATION_FAILED
 from proxy.flows import wire
 from proxy.flows.model import Verdict
 from proxy.worker.judges import Note
@@ -32,8 +33,6 @@ MAX_UNCONFIRMED_TOPICS: Final = 250
 
 UNKNOWN: Final = -1
 """A kind of request that is not known here; among error codes, Kafka's own for an unknown error."""
-
-TOPIC_AUTHORIZATION_FAILED: Final = 29
 
 _BOUNDS_NS: Final = tuple(bound * 1_000_000 for bound in wire.KAFKA_BUCKETS_MS)
 
