@@ -109,6 +109,9 @@ class KafkaLimits:
     buffered_bytes: int = 16 << 20
     """What of a request, or of an answer that is filtered, is held until it is complete."""
 
+    streamed_bytes: int = 256 << 10
+    """A larger Produce request of one topic goes on as it arrives; a smaller one in one piece, which servers like."""
+
     small_request_bytes: int = 1 << 20
     """One request other than Produce and Fetch: 1 MiB names tens of thousands of partitions."""
 

@@ -337,8 +337,10 @@ class KafkaFilter:
         if len(data) >= partial.size:
             self._release_partial()
             return self._frames_in(bytes(data), now)
+        if partial.size <= self._shared.limits.streamed_bytes or not self._is_produce(partial):
+            return b""
         try:
-            return self._advance_produce(partial, now) if self._is_produce(partial) else b""
+            return self._advance_produce(partial, now)
         except UnknownTopics as unknown:
             return self._ask_for(unknown.ids)
 

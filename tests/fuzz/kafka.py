@@ -20,7 +20,7 @@ PERMITTED, FORBIDDEN, UNHEARD_OF = "a", "b", "hidden"
 IDS = {PERMITTED: UUID(int=1), FORBIDDEN: UUID(int=2), UNHEARD_OF: UUID(int=3)}
 DESCRIBE_QUORUM = 55
 LIMITS = KafkaLimits()
-TIGHT = KafkaLimits(pending_requests=2, waiting_answer_bytes=128, topic_ids=2, session_topics=2)
+TIGHT = KafkaLimits(streamed_bytes=64, pending_requests=2, waiting_answer_bytes=128, topic_ids=2, session_topics=2)
 """Bounds of sizes stay: they are looked at only in what does not come in one piece."""
 
 RULES = (

@@ -48,6 +48,7 @@ TIGHT = KafkaLimits(
     held_bytes=3000,
     pending_requests=2,
     waiting_answer_bytes=200,
+    streamed_bytes=64,
     topic_ids=3,
     session_topics=3,
 )

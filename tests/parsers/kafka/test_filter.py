@@ -196,7 +196,7 @@ def test_several_topics_are_held_until_the_last_is_known() -> None:
 
 
 def test_several_topics_that_are_too_much_to_be_held_are_refused() -> None:
-    wire = Wire(produce(), limits=KafkaLimits(buffered_bytes=100_000))
+    wire = Wire(produce(), limits=KafkaLimits(buffered_bytes=100_000, streamed_bytes=50_000))
     asked = produced("orders", "stock", records=b"r" * 100_000)
     wire.client(asked, step=10_000)
     (answer,) = wire.got()
