@@ -109,7 +109,7 @@ L7_CONFLICT = Code(
 )
 
 NOT_NODE_SELECTOR = Code("CNP201", _E, "nodeSelector is not enforced", "host policies are not part of this version")
-# Numbers not to be used again: CNP202 … 204, 206 … 208, 210, 214, 215, 217, 218.
+# Numbers not to be used again: CNP202 … 204, 206 … 208, 210, 214, 215, 217, 218, 220, 223.
 NOT_GROUPS = Code("CNP205", _E, "fromGroups/toGroups is not enforced", "use fromCIDRSet/toCIDRSet with the addresses")
 NOT_L7PROTO = Code("CNP209", _E, "l7proto is not enforced", "leave `rules` out to allow the port: no generic parsers")
 NOT_TLS = Code("CNP211", _E, "TLS is not terminated", "leave TLS out, and L7 rules of that port with it")
@@ -117,18 +117,6 @@ NOT_LISTENER = Code("CNP212", _E, "listener is not enforced", "there is no Envoy
 NOT_AUTHENTICATION = Code("CNP213", _E, "authentication is not enforced", "use an mTLS mesh, or `mode: disabled`")
 NOT_PROTOCOL = Code("CNP216", _E, "only TCP, UDP, SCTP and ICMP are enforced")
 NOT_TIERED = Code("CNP219", _E, "this kind of policy is not enforced", "write it as CiliumNetworkPolicy")
-UNSERVED_DNS = Code(
-    "CNP220",
-    _W,
-    "DNS rules are understood, but the proxy does not read DNS yet",
-    "queries to these ports are refused; leave `rules` out to allow all names there",
-)
-UNSERVED_FQDN = Code(
-    "CNP223",
-    _W,
-    "toFQDNs is understood, but names are not learned from DNS answers yet",
-    "nothing is opened by it; use toCIDR with the addresses for now",
-)
 
 QUERY_TYPES = Code("CNP314", _W, "Cilium has no queryTypes", "there the rule is refused, or allows every type")
 KAFKA_PORTABLE = Code("CNP315", _W, "Cilium 1.20 has no Kafka rules any more", "they work up to 1.19, and here")

@@ -1,4 +1,4 @@
-"""Numbers for identities: reserved ones, pods, nodes with labels, prefixes of CIDR rules, addresses with DNS names.
+"""Numbers for identities: reserved ones, pods, nodes with labels, prefixes of CIDR rules, groups of DNS names.
 
 Numbers come from a hash of what they stand for, with the next free number on a collision, taken in sorted order. So
 they do not depend on the order of files, nodes with the same list agree, restarts keep them (tables in the kernel and
@@ -36,7 +36,7 @@ FIRST_POD, LAST_POD = 256, 65535
 FIRST_CIDR, LAST_CIDR = 1 << 24, (3 << 23) - 1
 FIRST_NAMED, LAST_NAMED = 3 << 23, (1 << 25) - 1
 FIRST_NODE, LAST_NODE = 1 << 25, (3 << 24) - 1
-"""Identities that only this node knows: prefixes, addresses with DNS names, nodes with labels."""
+"""Identities that only this node knows: prefixes, groups of DNS names, nodes with labels."""
 
 _NAMES: Mapping[Reserved, str] = {
     Reserved.HOST: "host",
@@ -58,6 +58,11 @@ RESERVED_LABELS: Mapping[int, frozenset[str]] = MappingProxyType(
 )
 
 WORLD_IDENTITIES = frozenset((int(Reserved.WORLD), int(Reserved.WORLD_IPV4), int(Reserved.WORLD_IPV6)))
+
+
+def is_outside(identity: int) -> bool:
+    """Not of the cluster: the world, and prefixes of rules. Only such addresses can be opened by DNS names."""
+    return identity in WORLD_IDENTITIES or FIRST_CIDR <= identity <= LAST_CIDR
 
 
 class NumbersExhausted(ValueError):

@@ -18,7 +18,25 @@ from config.setting_sources import SettingsRefused, collect
 
 Network = IPv4Network | IPv6Network
 
-__all__ = ["Limits", "Settings", "SettingsRefused", "load_settings"]
+PROTECTED = tuple(
+    map(
+        ip_network,
+        (
+            "0.0.0.0/8",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "224.0.0.0/4",
+            "240.0.0.0/4",
+            "::/127",
+            "::ffff:0:0/96",
+            "fe80::/10",
+            "ff00::/8",
+        ),
+    )
+)
+"""Never a server that a name should open: unspecified, loopback, link-local, multicast, reserved, IPv4 in disguise."""
+
+__all__ = ["PROTECTED", "Limits", "Settings", "SettingsRefused", "load_settings"]
 
 
 def _networks(value: object) -> object:
@@ -56,6 +74,18 @@ class Limits(_Section):
     kafka_max_pending: int = Field(default=256, ge=1, le=65536, description="unanswered Kafka requests of a connection")
     kafka_max_topic_ids: int = Field(
         default=65536, ge=16, le=1 << 24, description="topic ids known of one Kafka server"
+    )
+    dns_max_pending: int = Field(default=16384, ge=16, le=1 << 20, description="unanswered DNS queries of one worker")
+    dns_max_pending_per_endpoint: int = Field(
+        default=4096, ge=1, le=1 << 20, description="unanswered DNS queries of one endpoint in one worker"
+    )
+    dns_max_pipelined: int = Field(
+        default=128, ge=1, le=65535, description="unanswered queries of one DNS connection over TCP"
+    )
+    dns_timeout_s: float = Field(default=4.0, gt=0, le=60, description="for a DNS server's answer; then SERVFAIL")
+    dns_max_names: int = Field(default=10000, ge=16, le=1 << 20, description="DNS names known of one endpoint")
+    dns_max_addresses: int = Field(
+        default=16384, ge=16, le=1 << 20, description="addresses that names have opened for one endpoint"
     )
     max_connections: int = Field(default=10000, ge=1, description="proxied connections of one worker")
     flood_penalty_s: float = Field(
@@ -95,10 +125,35 @@ class Settings(_Section):
     bpf_fragments_map_max: int = Field(default=8192, ge=1, le=1 << 20, description="datagrams in pieces at a time")
     bpf_policy_map_max: int = Field(default=131072, ge=256, le=1 << 24, description="policy rows of one endpoint")
     bpf_ipcache_max: int = Field(default=524288, ge=1024, le=1 << 26, description="prefixes with an identity")
+    bpf_names_map_max: int = Field(
+        default=262144, ge=1024, le=1 << 24, description="addresses that DNS names have opened, of all endpoints"
+    )
     http_deny_response: Literal["403", "reset", "drop"] = Field(
         default="403", description="what a client gets for a refused request: an answer, a reset, or nothing"
     )
     http_denied_by_header: bool = Field(default=False, description="say why in a header x-denied-by of refusals")
+    tofqdns_min_ttl: int = Field(default=0, ge=0, le=1 << 31, description="seconds that addresses stay at least")
+    tofqdns_endpoint_max_ip_per_hostname: int = Field(
+        default=1000, ge=1, le=1 << 20, description="addresses kept for one name of one endpoint"
+    )
+    tofqdns_max_deferred_connection_deletes: int = Field(
+        default=10000, ge=0, le=1 << 20, description="expired addresses of one endpoint kept for live connections"
+    )
+    tofqdns_idle_connection_grace_period: float = Field(
+        default=0.0, ge=0, description="seconds that an address outlives its last live connection"
+    )
+    tofqdns_dns_reject_response_code: Literal["refused", "nameError"] = Field(
+        default="refused", description="what a refused DNS query is answered with"
+    )
+    tofqdns_proxy_response_max_delay: float = Field(
+        default=0.1, gt=0, le=10, description="seconds that opening a name's addresses may take; then SERVFAIL"
+    )
+    tofqdns_protected_cidrs: Annotated[tuple[Network, ...], BeforeValidator(_networks)] = Field(
+        default=PROTECTED, description="addresses that no name opens, whatever a DNS server says"
+    )
+    tofqdns_bind_names: Literal["off", "tls", "all"] = Field(
+        default="tls", description="whether TLS (or HTTP, too) behind toFQDNs must ask for a name that the rule has"
+    )
     kafka_topic_ids: Literal["resolve", "cap"] = Field(
         default="resolve", description="Kafka topics by id: ask the server for their names, or offer no such versions"
     )

@@ -29,7 +29,7 @@ from config.schema_errors import SchemaCodes, field_names, schema_findings
 from config.settings import Settings
 from config.text import read_file
 from config.yaml_values import Place, read_documents
-from proxy.questions import Asked, QuestionError, names_of, question
+from proxy.questions import Asked, QuestionError, question
 
 _CODES = SchemaCodes(codes.CASE_SCHEMA, codes.CASE_SCHEMA, codes.CASE_SCHEMA, codes.CASE_SCHEMA)
 
@@ -143,15 +143,14 @@ def _case(item: CaseFields, file: str, place: Place, index: int) -> Case:
 
 
 def run_cases(cases: Sequence[Case], files: Files, settings: Settings) -> Iterable[Result]:
-    """Each row against the policies; rows that need pods of their own or names get a world of their own."""
+    """Each row against the policies; rows that need pods of their own get a world of their own."""
     shared = files.world(settings)
     for case in cases:
         try:
-            names = names_of(case.asked.names)
             parties = (case.asked.source, case.asked.destination)
             world = shared
-            if names or any("=" in party for party in parties):
-                world = files.world(settings, names=names, parties=parties, namespace=case.asked.namespace)
+            if any("=" in party for party in parties):
+                world = files.world(settings, parties=parties, namespace=case.asked.namespace)
             yield _result(case, explain(world, question(case.asked, world)))
         except (PartyError, QuestionError) as error:
             yield Result(case, "", str(error))

@@ -1,8 +1,7 @@
-"""Identities of what lies outside the cluster: every prefix that a rule names, and addresses with known DNS names.
+"""Identities of what lies outside the cluster: every prefix that a rule names.
 
 A packet has the identity of the longest prefix that covers its address. So a rule for 10.0.0.0/8 must select the
-identity of 10.1.0.0/16, too, if another rule brought it about; an `except` is a prefix whose identity is left out. An
-address with names has an identity of its own, which belongs to every prefix that the address lies in.
+identity of 10.1.0.0/16, too, if another rule brought it about; an `except` is a prefix whose identity is left out.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping
 
 from config.identity import FIRST_CIDR, LAST_CIDR, Numbering, Reserved
-from config.policy.names import NameTable
 from config.policy.resolved import Network
 from config.policy.rules import CidrBlock
 
@@ -22,13 +20,12 @@ _Place = tuple[int, int]
 class CidrTable:
     """Prefix → identity, and prefix → the identities of all prefixes inside it."""
 
-    def __init__(self, prefixes: Iterable[Network] = (), names: NameTable | None = None) -> None:
+    def __init__(self, prefixes: Iterable[Network] = ()) -> None:
         self.numbers: Mapping[Network, int] = {}
         self._numbering = Numbering(FIRST_CIDR, LAST_CIDR, "cidr")
         self._by_text: dict[str, Network] = {}
         self._answers: dict[Network | CidrBlock, Ids] = {}
         self._sorted: dict[int, list[tuple[_Place, Network]]] = {4: [], 6: []}
-        self.names = names or NameTable()
         self.update(prefixes, ())
 
     def update(self, added: Iterable[Network], removed: Iterable[Network]) -> set[Network]:
@@ -48,11 +45,6 @@ class CidrTable:
         self._place(new.values(), gone.values())
         self._answers.clear()
         return changed
-
-    def name(self, names: NameTable) -> None:
-        """These are the addresses with names now."""
-        self.names = names
-        self._answers.clear()
 
     def _place(self, new: Iterable[Network], gone: Iterable[Network]) -> None:
         """Prefixes nest or are disjoint: those that begin inside a prefix and are not shorter lie inside it."""
@@ -84,7 +76,7 @@ class CidrTable:
         found = {self.numbers[prefix] for _, prefix in known[low:high]}
         if not network.prefixlen:
             found.add(int(Reserved.WORLD_IPV4 if network.version == 4 else Reserved.WORLD_IPV6))
-        return found | self.names.within(network)
+        return found
 
     def select(self, block: CidrBlock) -> Ids:
         """Identities that the block covers: those inside it, but not inside an exception."""
@@ -97,12 +89,8 @@ class CidrTable:
         return answer
 
     def of_family(self, version: int) -> Ids:
-        """Identities of all prefixes and named addresses of one family."""
-        return frozenset(self.numbers[prefix] for _, prefix in self._sorted[version]) | self.names.of_family(version)
-
-    def covering(self, network: Network) -> Network | None:
-        """The longest known prefix that `network` lies in."""
-        return next((prefix for prefix in ancestors(network) if prefix in self.numbers), None)
+        """Identities of all prefixes of one family."""
+        return frozenset(self.numbers[prefix] for _, prefix in self._sorted[version])
 
 
 def ancestors(network: Network) -> Iterable[Network]:

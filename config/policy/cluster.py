@@ -12,8 +12,8 @@ from config.labels import WORLD, WORLD_IPV4, WORLD_IPV6
 from config.policy.cidrs import CidrTable
 from config.policy.named_ports import NamedPorts
 from config.policy.references import Simple
-from config.policy.resolved import Endpoint, Network
-from config.policy.rules import CidrBlock, Entity, FqdnPeer
+from config.policy.resolved import Endpoint, FqdnPeer, Network
+from config.policy.rules import CidrBlock, Entity
 from config.policy.selectors import Selector, SelectorIndex, is_settled
 
 Ids = frozenset[int]
@@ -103,7 +103,8 @@ class Cluster:
             case CidrBlock():
                 return self._cidrs.select(peer)
             case FqdnPeer():
-                return self._cidrs.names.select(peer)
+                # Names have no addresses of their own: an endpoint's lookups give it some, as `NameGroups` says.
+                return _NOBODY
             case Entity.WORLD | Entity.WORLD_IPV4 | Entity.WORLD_IPV6:
                 if peer not in self._worlds:
                     self._worlds[peer] = self._world(peer)
@@ -117,7 +118,7 @@ class Cluster:
         return {Entity.WORLD_IPV4: ipv4, Entity.WORLD_IPV6: ipv6}.get(entity, ipv4 | ipv6 | WORLD_IDENTITIES)
 
     def outside_changed(self) -> None:
-        """Prefixes or names are other ones now."""
+        """Prefixes are other ones now."""
         self._worlds.clear()
         self.index.outside_changed()
 
@@ -132,10 +133,10 @@ class Cluster:
 
 
 def depends_on_outside(peer: Simple) -> bool:
-    """May a change of prefixes or names change whom the peer means?"""
+    """May a change of prefixes change whom the peer means?"""
     if isinstance(peer, Selector):
         return not is_settled(peer)
-    return not isinstance(peer, Entity) or peer in _WORLDS
+    return isinstance(peer, CidrBlock) or peer in _WORLDS
 
 
 def _searched(labels: frozenset[str]) -> frozenset[str]:

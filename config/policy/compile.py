@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from config.policy.cluster import Cluster
 from config.policy.http_rules import refers_to_secret, with_secrets
+from config.policy.name_groups import NameGroups
 from config.policy.named_ports import own_ports
 from config.policy.references import References, Simple, expand, refers
 from config.policy.resolved import (
     ContainerPort,
     Direction,
+    FqdnPeer,
     HttpRule,
     L7Rule,
     Network,
@@ -43,8 +45,7 @@ class Part:
         own = [found for spec in self.named for found in own_ports(spec, ports)]
         found = tuple(sorted({*(self.rule.ports or ()), *own}, key=_port_order))
         if found:
-            rule = self.rule
-            yield Rule(rule.origin, rule.identities, found, rule.deny, rule.l7, rule.audit)
+            yield replace(self.rule, ports=found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +83,22 @@ class Unit:
                 yield peer.network
                 yield from peer.excepts
 
+    def name_groups(self) -> Iterator[frozenset[FqdnPeer]]:
+        """What each entry's `toFQDNs` select."""
+        for rule in self.peers:
+            for entry in rule:
+                if names := names_among(entry):
+                    yield names
+
     def entries(self) -> Iterator[tuple[OriginName, int, str]]:
         """Name, line and log text of every entry."""
         for rule in self.document.rules:
             for entry in rule.entries:
                 yield origin_name(self.document, entry), entry.line, rule.log
+
+
+def names_among(peers: Iterable[Simple] | None) -> frozenset[FqdnPeer]:
+    return frozenset(peer for peer in peers or () if isinstance(peer, FqdnPeer))
 
 
 def origin_name(document: Document, entry: Entry) -> OriginName:
@@ -117,8 +129,11 @@ def _expanded(entry: Entry, references: References) -> tuple[Simple, ...] | None
 class Compiler:
     """Compiles documents against one state of the cluster, the prefixes, and the numbers of origins."""
 
-    def __init__(self, cluster: Cluster, origins: Mapping[OriginName, Origin], secrets: Mapping[str, str]) -> None:
+    def __init__(
+        self, cluster: Cluster, names: NameGroups, origins: Mapping[OriginName, Origin], secrets: Mapping[str, str]
+    ) -> None:
         self._cluster = cluster
+        self._names = names
         self._origins = origins
         self._secrets = secrets
 
@@ -146,9 +161,12 @@ class Compiler:
         )
 
     def _parts(self, entry: Entry, peers: tuple[Simple, ...] | None, origin: Origin, audit: bool) -> Iterator[Part]:
-        identities = self._cluster.select_any(peers)
+        identities, group = self._cluster.select_any(peers), None
+        if identities is not None and (names := names_among(peers)):
+            group = self._names.group(names)
+            identities |= {group.identity}
         if entry.port_rules is None:
-            yield Part(Rule(origin, identities, None, entry.deny, audit=audit))
+            yield Part(Rule(origin, identities, None, entry.deny, audit=audit, names=group))
             return
         for port_rule in entry.port_rules:
             named = tuple(spec for spec in port_rule.ports if spec.name)
@@ -158,7 +176,7 @@ class Compiler:
                 yield Part(Rule(origin, identities, numbered, entry.deny, l7, audit), named)
                 continue
             if numbered:
-                yield Part(Rule(origin, identities, numbered, entry.deny, l7, audit))
+                yield Part(Rule(origin, identities, numbered, entry.deny, l7, audit, group))
             # Named ports of peers: one rule for the peers that give the names the same numbers.
             for ports, having in self._cluster.ports.of_peers(named, identities):
                 yield Part(Rule(origin, having, ports, entry.deny, l7, audit))

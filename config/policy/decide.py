@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from config.policy.resolved import DirectionPolicy, L7Kind, L7Rule, Protocol, Rule, kind_of
+from config.identity import is_outside
+from config.policy.resolved import DirectionPolicy, FqdnPeer, L7Kind, L7Rule, Protocol, Rule, kind_of
 
 PRECEDENCE = (L7Kind.HTTP, L7Kind.TLS, L7Kind.DNS, L7Kind.KAFKA)
 """Which L7 rules count where rules for different peers ask for different parsers: a connection has only one."""
@@ -48,14 +49,22 @@ class Inspect:
 
 Decision = Denied | Allowed | Inspect
 
+NO_NAMES: frozenset[int] = frozenset()
+
 NO_RULE = Denied(0, "no rule allows this peer and port")
 
 
-def decide(policy: DirectionPolicy, identity: int, protocol: int, port: int) -> Decision:
-    """The say of `policy` on a peer of `identity` and a destination port."""
+def decide(
+    policy: DirectionPolicy, identity: int, protocol: int, port: int, named: frozenset[int] = NO_NAMES
+) -> Decision:
+    """The say of `policy` on a peer of `identity` and a destination port.
+
+    `named`: identities of the groups of names that have opened the peer's address to the endpoint, which count only
+    for what is outside the cluster.
+    """
     if not policy.enforced:
         return Allowed(0)
-    matching = [rule for rule in policy.rules if covers(rule, identity, protocol, port)]
+    matching = [rule for rule in policy.rules if covers(rule, identity, protocol, port, named)]
     denied, audited = _denied(matching, audit=False), _denied(matching, audit=True)
     if denied is not None:
         return denied
@@ -68,13 +77,26 @@ def decide(policy: DirectionPolicy, identity: int, protocol: int, port: int) -> 
     return _inspect(allowing, policy.audit, audited)
 
 
-def covers(rule: Rule, identity: int, protocol: int, port: int) -> bool:
+def only_by_names(
+    policy: DirectionPolicy, identity: int, protocol: int, port: int, named: frozenset[int]
+) -> frozenset[FqdnPeer] | None:
+    """Through which names alone the peer may be reached there; None if a rule allows it without names, too."""
+    allowing = [rule for rule in policy.rules if not rule.deny and covers(rule, identity, protocol, port, named)]
+    groups = [rule.names for rule in allowing if rule.names is not None and not covers_peer(rule, identity)]
+    if len(groups) < len(allowing):
+        return None
+    return frozenset[FqdnPeer]().union(*(group.selectors for group in groups))
+
+
+def covers(rule: Rule, identity: int, protocol: int, port: int, named: frozenset[int] = NO_NAMES) -> bool:
     """Is the rule about this peer and port?"""
-    return covers_peer(rule, identity) and covers_port(rule, protocol, port)
+    return covers_peer(rule, identity, named) and covers_port(rule, protocol, port)
 
 
-def covers_peer(rule: Rule, identity: int) -> bool:
-    return rule.identities is None or identity in rule.identities
+def covers_peer(rule: Rule, identity: int, named: frozenset[int] = NO_NAMES) -> bool:
+    if rule.identities is None or identity in rule.identities:
+        return True
+    return rule.names is not None and rule.names.identity in named and is_outside(identity)
 
 
 def covers_port(rule: Rule, protocol: int, port: int) -> bool:

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from config.identity import RESERVED_LABELS, Reserved
 from config.policy.cidrs import ancestors
-from config.policy.decide import Allowed, Denied, Inspect, decide
-from config.policy.explain import World
+from config.policy.decide import NO_NAMES, Allowed, Denied, Inspect, covers_peer, decide
+from config.policy.explain import World, groups_of
 from config.policy.mismatch import port_words
 from config.policy.resolved import (
     Direction,
     DirectionPolicy,
+    FqdnPeer,
     HttpRule,
     L7Rule,
     Network,
+    Origin,
     Protocol,
     Rule,
     Snapshot,
@@ -31,16 +33,27 @@ from config.policy.resolved import (
 Json = dict[str, Any]
 
 _PROTOCOLS = (Protocol.TCP, Protocol.UDP, Protocol.SCTP, Protocol.ICMP, Protocol.ICMPV6)
+_NOWHERE = Origin(0, "", "", "", "")
 _LAST = {Protocol.ICMP: 255, Protocol.ICMPV6: 255}
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One peer, under its identities before and after."""
+    """One peer, under its identities before and after. `selector`: addresses that such DNS names have opened."""
 
     name: str
     before: int
     after: int
+    selector: FqdnPeer | None = None
+
+    def named(self, policy: DirectionPolicy) -> frozenset[int]:
+        """Its groups of names under a policy."""
+        if self.selector is None:
+            return NO_NAMES
+        if self.selector.name or not self.selector.pattern:
+            return groups_of(policy, (self.selector.name,))
+        groups = (rule.names for rule in policy.rules if rule.names is not None)
+        return frozenset(group.identity for group in groups if self.selector in group.selectors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +130,7 @@ def difference(before: World, after: World) -> list[Difference]:
 
 def _meaning(policy: DirectionPolicy) -> object:
     """Without where the rules stand."""
-    rules = frozenset((rule.identities, rule.ports, rule.deny, rule.l7, rule.audit) for rule in policy.rules)
+    rules = frozenset(replace(rule, origin=_NOWHERE) for rule in policy.rules)
     return policy.enforced, policy.audit, rules
 
 
@@ -138,6 +151,14 @@ def _peers(before: Snapshot, after: Snapshot) -> Iterator[Peer]:
         pair = _identity(before, network), _identity(after, network)
         if not set(pair) <= taken:
             yield Peer(str(network), *pair)
+    for selector in sorted(_selectors(before) | _selectors(after), key=str):
+        world = int(Reserved.WORLD_IPV4)
+        yield Peer(f"addresses of {selector}", world, world, selector)
+
+
+def _selectors(snapshot: Snapshot) -> set[FqdnPeer]:
+    rules = (rule for policy in snapshot.policies.values() for rule in policy.egress.rules)
+    return {selector for rule in rules if rule.names is not None for selector in rule.names.selectors}
 
 
 def _identity(snapshot: Snapshot, network: Network) -> int:
@@ -172,13 +193,12 @@ def _together(found: list[_Found]) -> list[_Found]:
 
 
 def _of_peer(old: DirectionPolicy, new: DirectionPolicy, peer: Peer) -> Iterator[_Found]:
-    about = [rule for rule in old.rules if _is_about(rule, peer.before)]
-    about += [rule for rule in new.rules if _is_about(rule, peer.after)]
+    sides = (old, peer.before, peer.named(old)), (new, peer.after, peer.named(new))
+    about = [rule for policy, identity, named in sides for rule in policy.rules if covers_peer(rule, identity, named)]
     for protocol in _PROTOCOLS:
         held: tuple[int, int, str, str] | None = None
         for first, last in _ranges(about, protocol):
-            outcome = _outcome(old, peer.before, protocol, first), _outcome(new, peer.after, protocol, first)
-            before, after = _words(*outcome)
+            before, after = _words(*(_outcome(*side, protocol, first) for side in sides))
             if held is not None and held[2:] == (before, after):
                 held = (held[0], last, before, after)
                 continue
@@ -187,10 +207,6 @@ def _of_peer(old: DirectionPolicy, new: DirectionPolicy, peer: Peer) -> Iterator
             held = (first, last, before, after)
         if held is not None and held[2] != held[3]:
             yield (int(protocol), *held)
-
-
-def _is_about(rule: Rule, identity: int) -> bool:
-    return rule.identities is None or identity in rule.identities
 
 
 def _ranges(rules: Iterable[Rule], protocol: Protocol) -> Iterator[tuple[int, int]]:
@@ -208,9 +224,9 @@ def _ranges(rules: Iterable[Rule], protocol: Protocol) -> Iterator[tuple[int, in
 _Outcome = tuple[str, frozenset[str]]
 
 
-def _outcome(policy: DirectionPolicy, identity: int, protocol: Protocol, port: int) -> _Outcome:
+def _outcome(policy: DirectionPolicy, identity: int, named: frozenset[int], protocol: Protocol, port: int) -> _Outcome:
     """The verdict, and the L7 rules if they have a say."""
-    decision = decide(policy, identity, protocol, port)
+    decision = decide(policy, identity, protocol, port, named)
     match decision:
         case Denied():
             return "denied", frozenset()

@@ -6,10 +6,9 @@ import re
 
 from config import codes
 from config.findings import ValuePath
-from config.policy.dns import canonical, name_fault, pattern_fault
+from config.policy.dns_names import canonical, name_fault, pattern_fault
 from config.policy.model import DnsFields, FqdnFields
-from config.policy.resolved import DnsRule
-from config.policy.rules import FqdnPeer
+from config.policy.resolved import DnsRule, FqdnPeer
 from config.policy.scope import Scope
 
 MAX_PATTERNS = 1000

@@ -13,8 +13,9 @@ from enum import StrEnum
 from typing import Any
 
 from config.labels import parse_label
-from config.policy.decide import Allowed, Denied, Inspect, covers, covers_peer, decide
+from config.policy.decide import NO_NAMES, Allowed, Denied, Inspect, covers, covers_peer, decide
 from config.policy.mismatch import Mismatch, names_port, peer_mismatch, port_mismatch, subject_mismatch
+from config.policy.name_groups import name_matcher
 from config.policy.requests import L7Facts, faults_of, http_matcher, judge, kind_of_request
 from config.policy.resolved import (
     Direction,
@@ -61,11 +62,15 @@ class L4(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """One end of a connection, as it is called, and as the datapath sees it. `endpoint`: the pod, if it is one."""
+    """One end of a connection, as it is called, and as the datapath sees it. `endpoint`: the pod, if it is one.
+
+    `names`: DNS names that its address is taken to have been looked up by (canonical).
+    """
 
     name: str
     identity: int
     endpoint: Endpoint | None = None
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +202,8 @@ def _as_sent(world: World, question: Question) -> Question:
     policy = world.snapshot.policies.get(source.id) if source is not None and source.is_local else None
     if policy is None or not isinstance(request, HttpRequest):
         return question
-    decision = decide(policy.egress, question.destination.identity, question.protocol, question.port)
+    named = groups_of(policy.egress, question.destination.names)
+    decision = decide(policy.egress, question.destination.identity, question.protocol, question.port, named)
     if not isinstance(decision, Inspect) or decision.kind is not L7Kind.HTTP or decision.fault:
         return question
     edits, _ = http_matcher(decision.rules).edits(request)
@@ -217,6 +223,11 @@ def _explain_side(world: World, question: Question, direction: Direction, everyt
     found = world.snapshot.policies.get(endpoint.id)
     policy = found.direction(direction) if found is not None else DirectionPolicy(enforced=True)
     return _Side(world, question, direction, endpoint, policy).explain(everything)
+
+
+def groups_of(policy: DirectionPolicy, names: Iterable[str]) -> frozenset[int]:
+    """The groups of the policy's `toFQDNs` that these names are in."""
+    return frozenset(number for name in names for number in name_matcher(policy).groups(name))
 
 
 def _open(note: str) -> Side:
@@ -246,12 +257,13 @@ class _Side:
             for rule in document.rules
             if rule.governs[direction] and satisfies(rule.subject, labels)
         ]
+        self._named = groups_of(policy, self._peer.names) if egress else NO_NAMES
         destination = question.destination.endpoint
         self._ports = destination.ports if destination is not None else ()
         self._covering = [rule for rule in policy.rules if self._covers(rule)]
 
     def _covers(self, rule: Rule) -> bool:
-        return covers(rule, self._peer.identity, self._question.protocol, self._question.port)
+        return covers(rule, self._peer.identity, self._question.protocol, self._question.port, self._named)
 
     def explain(self, everything: bool) -> Side:
         if not self._policy.enforced:
@@ -272,7 +284,7 @@ class _Side:
 
     def _judge(self) -> Side:
         question = self._question
-        decision = decide(self._policy, self._peer.identity, question.protocol, question.port)
+        decision = decide(self._policy, self._peer.identity, question.protocol, question.port, self._named)
         match decision:
             case Denied():
                 mode = "audit mode" if self._endpoint.audit else ""
@@ -390,7 +402,7 @@ class _Side:
 
     def _mismatch(self, entry: Entry, rules: list[Rule]) -> Mismatch:
         question = self._question
-        about_peer = any(covers_peer(rule, self._peer.identity) for rule in rules)
+        about_peer = any(covers_peer(rule, self._peer.identity, self._named) for rule in rules)
         # Named ports without a number here leave no rule behind, and those of peers only rules for peers that have
         # them, so the rules tell nothing about this peer.
         untold = not rules or (self._direction is Direction.EGRESS and _has_names(entry))

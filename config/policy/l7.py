@@ -37,7 +37,6 @@ def read_l7(
 
 def _read(rules: L7Rules, direction: Direction, scope: Scope, path: ValuePath) -> tuple[L7Rule, ...] | None:
     if rules.dns:
-        _warn(codes.UNSERVED_DNS, scope, (*path, "dns"))
         return read_dns_rules(rules.dns, scope, (*path, "dns"))
     if rules.kafka:
         if direction is Direction.EGRESS:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from config.labels import CLUSTER, K8S, NAMESPACE_LABELS, POD_NAMESPACE, SERVICE_ACCOUNT, parse_label
 from config.policy.named_ports import own_ports
-from config.policy.resolved import ContainerPort, Protocol
-from config.policy.rules import CidrBlock, Entity, Entry, FqdnPeer, GroupPeer, Peer, PortSpec, ServicePeer
+from config.policy.resolved import ContainerPort, FqdnPeer, Protocol
+from config.policy.rules import CidrBlock, Entity, Entry, GroupPeer, Peer, PortSpec, ServicePeer
 from config.policy.selectors import Selector
 
 MAX_WORDS = 300

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,10 +12,9 @@ from config.manifests import read_endpoints
 from config.policy.explain import World
 from config.policy.load import LoadedFile, load_file
 from config.policy.lockdown import Lockdown, stand_in
-from config.policy.parties import DEFAULT_NAMESPACE, NO_NAMES, is_labels, pod_with_labels
+from config.policy.parties import DEFAULT_NAMESPACE, is_labels, pod_with_labels
 from config.policy.references import references_of
 from config.policy.resolve import resolve
-from config.policy.resolved import Address
 from config.policy.rules import Document, Referenced
 from config.policy.validate import validate
 from config.settings import Settings
@@ -41,7 +40,6 @@ class Files:
         self,
         settings: Settings,
         *,
-        names: Mapping[str, tuple[Address, ...]] = NO_NAMES,
         parties: Iterable[str] = (),
         namespace: str = DEFAULT_NAMESPACE,
     ) -> World:
@@ -50,7 +48,7 @@ class Files:
         for text in dict.fromkeys(filter(is_labels, parties)):
             made = pod_with_labels(text, endpoints, namespace)
             endpoints = replace(endpoints, endpoints=(*endpoints.endpoints, made))
-        references = references_of(self.objects, names=names)
+        references = references_of(self.objects)
         return World(resolve(self.documents, endpoints, settings, 1, references=references), self.documents)
 
 

@@ -1,4 +1,4 @@
-"""What lies outside the cluster, as the documents in force name it: prefixes and named addresses, with identities.
+"""What lies outside the cluster, as the documents in force name it: prefixes and groups of DNS names, with identities.
 
 A change of prefixes may change whom other rules mean: 10.1.0.0/16 belongs to every rule for 10.0.0.0/8. So the peers
 that depend on what is outside are remembered with the documents that name them, and asked again when it changes.
@@ -7,23 +7,23 @@ that depend on what is outside are remembered with the documents that name them,
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from ipaddress import ip_network
+from collections.abc import Mapping, Sequence
 
 from config.endpoints import EndpointsFile
 from config.labels import cidr_labels
 from config.policy.cidrs import CidrTable, ancestors
 from config.policy.cluster import Cluster, depends_on_outside
 from config.policy.compile import DocumentKey, Unit
-from config.policy.names import NameTable
+from config.policy.name_groups import NameGroups
 from config.policy.references import Simple
-from config.policy.resolved import Address, Network
-from config.policy.rules import CidrBlock, FqdnPeer
+from config.policy.resolved import FqdnPeer, Network
+from config.policy.rules import CidrBlock
 
 _MANY = 1000
 """With more changed prefixes than this, every peer is asked again."""
 
 Ids = frozenset[int]
+Selectors = frozenset[FqdnPeer]
 
 
 class Outside:
@@ -31,6 +31,7 @@ class Outside:
 
     def __init__(self, endpoints: EndpointsFile, *, audit: bool) -> None:
         self._cidrs = CidrTable()
+        self.names = NameGroups()
         self.cluster = Cluster(endpoints, self._cidrs, audit=audit)
         self.ipcache: Mapping[Network, int] = self.cluster.prefixes
         self.identities: Mapping[int, frozenset[str]] = self.cluster.labels
@@ -39,13 +40,10 @@ class Outside:
         self._answers: dict[Simple, Ids] = {}
         """Whom each peer meant when it was last asked."""
         self._blocks: defaultdict[Network, set[CidrBlock]] = defaultdict(set)
-        self._names: Mapping[str, tuple[Address, ...]] = {}
-        self._fqdns: frozenset[FqdnPeer] = frozenset()
-        self._named: Mapping[Network, int] = {}
+        self._grouped: defaultdict[Selectors, set[DocumentKey]] = defaultdict(set)
+        """Which documents name a group."""
 
-    def update(
-        self, added: Iterable[Unit], removed: Iterable[Unit], names: Mapping[str, tuple[Address, ...]]
-    ) -> set[DocumentKey]:
+    def update(self, added: Sequence[Unit], removed: Sequence[Unit]) -> set[DocumentKey]:
         """Documents (added ones perhaps among them) with peers that mean somebody else now."""
         touched: set[Network] = set()
         new_peers: set[Simple] = set()
@@ -55,12 +53,11 @@ class Outside:
             self._add(unit, touched, new_peers)
         before = self._cidrs.numbers
         changed = self._update_prefixes(touched)
-        renamed = self._update_names(names, changed)
-        concerned: set[DocumentKey] = set()
-        if changed or renamed:
+        concerned = self._update_names(added, removed)
+        if changed:
             self.cluster.outside_changed()
-            self._publish(changed, before, renamed)
-            for peer in self._candidates(changed, renamed) - new_peers:
+            self._publish(changed, before)
+            for peer in self._candidates(changed) - new_peers:
                 if self.cluster.select(peer) != self._answers[peer]:
                     concerned |= self._users[peer]
                     new_peers.add(peer)
@@ -99,38 +96,43 @@ class Outside:
             del self._uses[network]
         return self._cidrs.update(used, touched - used)
 
-    def _update_names(self, names: Mapping[str, tuple[Address, ...]], changed: set[Network]) -> bool:
-        """True if addresses with names have other identities now."""
-        selectors = frozenset(peer for peer in self._users if isinstance(peer, FqdnPeer)) if names else frozenset()
-        if names == self._names and selectors == self._fqdns and not (changed and selectors):
-            return False
-        self._names, self._fqdns = names, selectors
-        table = NameTable(names, selectors, self._cidrs.covering)
-        before = self._cidrs.names
-        self._cidrs.name(table)
-        return (table.addresses, table.labels) != (before.addresses, before.labels)
+    def _update_names(self, added: Sequence[Unit], removed: Sequence[Unit]) -> set[DocumentKey]:
+        """Documents that name groups which have other identities now."""
+        gone = [(names, unit.key) for unit in removed for names in unit.name_groups()]
+        new = [(names, unit.key) for unit in added for names in unit.name_groups()]
+        if not gone and not new:
+            return set()
+        for names, key in gone:
+            self._grouped[names].discard(key)
+        for names, key in new:
+            self._grouped[names].add(key)
+        before = self.names.labels
+        moved = self.names.update([names for names, _ in new], [names for names, _ in gone])
+        after = self.names.labels
+        if before != after:
+            kept = {number: labels for number, labels in self.identities.items() if number not in before}
+            self.identities = {**kept, **after}
+        return {key for names in moved for key in self._grouped[names]}
 
-    def _candidates(self, changed: set[Network], renamed: bool) -> set[Simple]:
-        if renamed or len(changed) > _MANY:
+    def _candidates(self, changed: set[Network]) -> set[Simple]:
+        if len(changed) > _MANY:
             return set(self._users)
         near = {wider for network in changed for wider in ancestors(network)}
         found: set[Simple] = {block for network in near for block in self._blocks.get(network, ())}
         return found | {peer for peer in self._users if not isinstance(peer, CidrBlock)}
 
-    def _publish(self, changed: set[Network], before: Mapping[Network, int], renamed: bool) -> None:
-        """Endpoints and nodes are stronger than names, and names than prefixes of rules."""
-        numbers, names = self._cidrs.numbers, self._cidrs.names
-        if renamed:
-            self._named = {ip_network(address): number for address, number in names.addresses.items()}
-        if renamed or len(changed) > _MANY:
-            self.ipcache = {**numbers, **self._named, **self.cluster.prefixes}
+    def _publish(self, changed: set[Network], before: Mapping[Network, int]) -> None:
+        """Endpoints and nodes are stronger than prefixes of rules."""
+        numbers = self._cidrs.numbers
+        if len(changed) > _MANY:
+            self.ipcache = {**numbers, **self.cluster.prefixes}
             labels = {number: cidr_labels(prefix) for prefix, number in numbers.items()}
-            self.identities = {**self.cluster.labels, **labels, **names.labels}
+            self.identities = {**self.cluster.labels, **labels, **self.names.labels}
             return
         ipcache, identities = dict(self.ipcache), dict(self.identities)
         for network in changed:
             identities.pop(before.get(network, 0), None)
-            if network not in self._named and network not in self.cluster.prefixes:
+            if network not in self.cluster.prefixes:
                 ipcache.pop(network, None)
                 if network in numbers:
                     ipcache[network] = numbers[network]

@@ -6,6 +6,7 @@ What is an address is found as the datapath finds it: a pod's own, else by the l
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from types import MappingProxyType
 
@@ -60,14 +61,16 @@ def find_party(
         raise PartyError("expected NAMESPACE/POD, labels, an IP address, a DNS name or a reserved name such as world")
     address = _address(text)
     if address is not None:
-        return _at(address, text, snapshot)
+        known = tuple(sorted(name for name, having in names.items() if address in having))
+        return replace(_at(address, text, snapshot), names=known)
     if text in _RESERVED:
         return Party(text, int(_RESERVED[text]))
     if is_labels(text):
         return _with_labels(text, snapshot, namespace)
-    addresses = names.get(text.lower().removesuffix("."))
+    name = text.lower().removesuffix(".")
+    addresses = names.get(name)
     if addresses:
-        return _at(addresses[0], text, snapshot)
+        return replace(_at(addresses[0], text, snapshot), names=(name,))
     return _pod(text, snapshot, namespace)
 
 

@@ -59,7 +59,6 @@ def read_peers(fields: EntryFields, scope: Scope, path: ValuePath, about_init: b
             found = _service(service, scope, (*path, "toServices", index))
             peers.extend([found] if found else [])
     if isinstance(fields, EgressFields) and fields.fqdns:
-        scope.add(codes.UNSERVED_FQDN, (*path, "toFQDNs"), codes.UNSERVED_FQDN.title, key=True)
         peers.extend(read_fqdns(fields.fqdns, scope, (*path, "toFQDNs")))
     for index, name in enumerate(fields.entities or []):
         entity = _entity(name, scope, (*path, name_of["entities"].alias or "", index))

@@ -1,4 +1,4 @@
-"""What policies refer to besides endpoints: CIDR groups, services, secrets, and the addresses of DNS names."""
+"""What policies refer to besides endpoints: CIDR groups, services, and secrets."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from config.labels import parse_label
-from config.policy.resolved import Address, Network
+from config.policy.resolved import FqdnPeer, Network
 from config.policy.rules import (
     CidrBlock,
     CidrGroup,
     Entity,
-    FqdnPeer,
     GroupPeer,
     Peer,
     Referenced,
@@ -27,19 +26,17 @@ Simple = Selector | CidrBlock | Entity | FqdnPeer
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """`secrets`: `namespace/name` → value. `names`: DNS name (lower case, no final dot) → addresses."""
+    """`secrets`: `namespace/name` → value."""
 
     groups: tuple[CidrGroup, ...] = ()
     services: tuple[Service, ...] = ()
     backends: tuple[ServiceBackends, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    names: Mapping[str, tuple[Address, ...]] = field(default_factory=dict)
 
 
 def references_of(
     objects: Iterable[Referenced],
     secrets: Mapping[str, str] | None = None,
-    names: Mapping[str, tuple[Address, ...]] | None = None,
 ) -> References:
     """Sorted, so that the order of files does not matter."""
     known = sorted(objects, key=lambda item: (item.file, item.line))
@@ -48,7 +45,6 @@ def references_of(
         services=tuple(sorted((o for o in known if isinstance(o, Service)), key=lambda o: (o.namespace, o.name))),
         backends=tuple(o for o in known if isinstance(o, ServiceBackends)),
         secrets=dict(secrets or {}),
-        names=dict(names or {}),
     )
 
 

@@ -20,7 +20,16 @@ from config.policy.named_ports import own_ports
 from config.policy.origins import DEFAULT_ALLOW, HOST_ACCESS, Origins
 from config.policy.outside import Outside
 from config.policy.references import References, expand
-from config.policy.resolved import Direction, DirectionPolicy, Endpoint, EndpointPolicy, PolicyName, Rule, Snapshot
+from config.policy.resolved import (
+    Direction,
+    DirectionPolicy,
+    Endpoint,
+    EndpointPolicy,
+    FqdnPeer,
+    PolicyName,
+    Rule,
+    Snapshot,
+)
 from config.policy.rules import Document, Peer
 from config.policy.selectors import Selector
 from config.settings import Settings
@@ -100,7 +109,7 @@ class Resolver:
         self._units.update((unit.key, unit) for unit in added)
         to_compile = {unit.key for unit in added}
         to_compile |= self._origins.update(added, removed)
-        to_compile |= self._outside.update(added, removed, references.names)
+        to_compile |= self._outside.update(added, removed)
         self._update_policies(self._compile(to_compile, removed))
         return Snapshot(
             revision=revision,
@@ -125,6 +134,8 @@ class Resolver:
 
     def _selection(self, peer: Peer, keys: list[DocumentKey]) -> Selection:
         meant = self._cluster.select_any(expand(peer, self._references))
+        if isinstance(peer, FqdnPeer):
+            meant = self._outside.names.having(peer)
         identities = tuple(sorted(self._outside.identities if meant is None else meant))
         owners = tuple(PolicyName(*key) for key in sorted(set(keys)))
         return Selection(peer_words(peer), owners, len(keys), identities)
@@ -136,7 +147,7 @@ class Resolver:
             for rule in self._compiled.pop(key, ()):
                 del self._by_subject[rule.subject][rule.key]
                 touched.add(rule.subject)
-        compiler = Compiler(self._cluster, self._origins.by_name, self._references.secrets)
+        compiler = Compiler(self._cluster, self._outside.names, self._origins.by_name, self._references.secrets)
         for key in keys:
             rules = self._compiled[key] = compiler.compile(self._units[key])
             for rule in rules:

@@ -151,12 +151,35 @@ def kind_of(rule: L7Rule) -> L7Kind:
 
 
 @dataclass(frozen=True, slots=True)
+class FqdnPeer:
+    """Addresses that a DNS name was seen to have: a name (lower case, no final dot) or a glob."""
+
+    name: str = ""
+    pattern: str = ""
+
+    def __str__(self) -> str:
+        return self.name or self.pattern or "."
+
+
+@dataclass(frozen=True, slots=True)
+class NameGroup:
+    """All that one entry's `toFQDNs` select, under one identity.
+
+    An endpoint's DNS answers give it addresses of that identity, beside the one that they have for everybody.
+    """
+
+    identity: int
+    selectors: frozenset[FqdnPeer]
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One policy entry × one port rule, its peers resolved to identities.
 
     `identities` None means any peer; an empty set means no peer at all. `ports` None means any port and
     protocol. `l7` None means no L7 rules; otherwise its items, all of one kind, are alternatives. `audit`: the policy
-    is only tried out, what it denies passes and is reported.
+    is only tried out, what it denies passes and is reported. `names`: DNS names whose addresses are peers, too; their
+    identity is among `identities`.
     """
 
     origin: Origin
@@ -165,6 +188,7 @@ class Rule:
     deny: bool = False
     l7: tuple[L7Rule, ...] | None = None
     audit: bool = False
+    names: NameGroup | None = None
 
 
 class PolicyName(NamedTuple):

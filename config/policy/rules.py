@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from config.policy.resolved import Direction, L7Rule, Network
+from config.policy.resolved import Direction, FqdnPeer, L7Rule, Network
 from config.policy.selectors import Selector
 
 
@@ -55,17 +55,6 @@ class ServicePeer:
     namespace: str
     name: str = ""
     selector: Selector | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FqdnPeer:
-    """Addresses that a DNS name was seen to have: a name (lower case, no final dot) or a glob."""
-
-    name: str = ""
-    pattern: str = ""
-
-    def __str__(self) -> str:
-        return self.name or self.pattern
 
 
 Peer = Selector | CidrBlock | Entity | GroupPeer | ServicePeer | FqdnPeer

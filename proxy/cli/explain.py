@@ -168,7 +168,7 @@ def _offline(
     from config.policy.offline import read_files
     from config.policy.parties import PartyError
     from config.settings import Settings
-    from proxy.questions import QuestionError, names_of, question
+    from proxy.questions import QuestionError, question
 
     files = read_files(policies, endpoints)
     broken = [finding for finding in (*files.findings, *files.endpoints.findings) if finding.is_error]
@@ -181,7 +181,7 @@ def _offline(
     settings = Settings.model_validate({"enable_policy": enable_policy, "policy_audit_mode": audit})
     try:
         parties = (asked.source, asked.destination)
-        world = files.world(settings, names=names_of(asked.names), parties=parties, namespace=asked.namespace)
+        world = files.world(settings, parties=parties, namespace=asked.namespace)
         return explain(world, question(asked, world), everything=everything).to_json()
     except (PartyError, QuestionError) as error:
         raise click.UsageError(str(error)) from None

@@ -12,8 +12,8 @@ from typing import Generic, TypeVar
 
 from config.labels import ANY, K8S, POD_NAMESPACE
 from config.policy.cidrs import ancestors
-from config.policy.resolved import Network
-from config.policy.rules import CidrBlock, Entity, FqdnPeer, GroupPeer, Peer, PortSpec
+from config.policy.resolved import FqdnPeer, Network
+from config.policy.rules import CidrBlock, Entity, GroupPeer, Peer, PortSpec
 from config.policy.selectors import Operator, Selector, Term
 
 MAX_CANDIDATES = 1000

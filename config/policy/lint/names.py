@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 
 from config import codes
-from config.policy.dns import selects
+from config.policy.dns_names import selects
 from config.policy.lint.covers import PortTable
 from config.policy.lint.view import Item, Note, Part, View, note, rule_note
-from config.policy.resolved import Direction, DnsRule, Protocol
-from config.policy.rules import CidrBlock, FqdnPeer, PortSpec
+from config.policy.resolved import Direction, DnsRule, FqdnPeer, Protocol
+from config.policy.rules import CidrBlock, PortSpec
 from config.policy.selectors import Selector
 
 DNS_PORT = 53

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from textwrap import indent
 
@@ -13,6 +13,7 @@ from config.endpoints import EndpointsFile, parse_endpoints
 from config.findings import Finding
 from config.identity import Reserved
 from config.policy.decide import Decision, Denied, Inspect, decide
+from config.policy.explain import groups_of
 from config.policy.load import LoadedFile, parse_file
 from config.policy.requests import http_matcher
 from config.policy.resolve import resolve
@@ -78,9 +79,13 @@ def snapshot_of(*documents: str, pods: str = PODS, settings: Settings | None = N
 
 @dataclass(frozen=True)
 class World:
-    """Questions to a snapshot. Peers are pods (`foo`, `other/foo`), addresses, or reserved identities (`host`)."""
+    """Questions to a snapshot. Peers are pods (`foo`, `other/foo`), addresses, or reserved identities (`host`).
+
+    `names`: what every pod has looked up, address → names.
+    """
 
     snapshot: Snapshot
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def endpoint(self, name: str) -> Endpoint:
         namespace, _, bare = name.rpartition("/")
@@ -107,7 +112,9 @@ class World:
     def ask(self, subject: str, peer: str, port: str, direction: Direction = Direction.INGRESS) -> Decision:
         number, _, protocol = port.partition("/")
         link = LINK[protocol or "tcp"]
-        return decide(self.policy(subject).direction(direction), self.identity(peer), link, int(number))
+        section = self.policy(subject).direction(direction)
+        named = groups_of(section, self.names.get(peer, ()) if direction is Direction.EGRESS else ())
+        return decide(section, self.identity(peer), link, int(number), named)
 
     def into(self, subject: str, peer: str, port: str) -> str:
         """`allow`, `deny` or the kind of L7 rules (`http`) for traffic from `peer` to `subject`."""

@@ -113,3 +113,19 @@ def test_nothing_changes_that_is_not_told(
             assert (change.after == "allowed") is (words[1] == Allowed.__name__)
         elif words[0] in ("denied", Allowed.__name__):
             assert not told
+
+
+def test_names() -> None:
+    entry = "egress: [{toFQDNs: [{%s}], toPorts: [{ports: [{port: '443', protocol: TCP}]}]}]"
+    one = world(policy(ABOUT_A + entry % "matchName: a.example"))
+    other = world(policy(ABOUT_A + entry % "matchPattern: '*.example'"))
+    found = only(one, other)
+    (change,) = found.changes
+    assert (change.peers, change.ports, change.before, change.after) == (
+        ("addresses of *.example",),
+        "443/TCP",
+        "denied",
+        "allowed",
+    )
+    (back,) = only(other, world(policy(ABOUT_A + entry % "matchName: b.other"))).changes[:1]
+    assert (back.before, back.after) == ("allowed", "denied")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from config.policy.dns import DnsMatcher, dns_faults, pattern_regex, selects
+from config.policy.dns import DnsMatcher, dns_faults
+from config.policy.dns_names import pattern_regex, selects
 from config.policy.resolved import DnsRule
 from parsers.facts import DnsQuery
 
@@ -45,7 +46,7 @@ def test_patterns_as_expressions(pattern: str, regex: str) -> None:
         ),
         pytest.param("**.ci*.io.", ["foo.bar.cilium.io", "anysub.ci.io"], ["cilium.io", "test.calium.io"], id="D17"),
         pytest.param("*cilium.io", ["cilium.io", "subcilium.io"], ["www.cilium.io"], id="no dot before"),
-        pytest.param("test.**.x", ["test.a.x", "test..x"], ["test.a.b.x"], id="stars inside are one label"),
+        pytest.param("test.**.x", ["test.a.x"], ["test.a.b.x"], id="stars inside are one label"),
         pytest.param("cilium.io", ["cilium.io"], ["ciliumXio"], id="Q24"),
     ],
 )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+from collections.abc import Mapping
+from ipaddress import ip_network
 
 import pytest
 
 from config import codes
 from config.endpoints import EndpointsFile
 from config.policy.load import LoadedFile
+from config.policy.name_groups import name_matcher
 from config.policy.references import references_of
 from config.policy.resolve import resolve
-from config.policy.resolved import Address
 from config.policy.rules import CidrGroup, Service, ServiceBackends
 from config.settings import Settings
 from tests.config.policy.builders import World, clusterwide, codes_of, endpoints, load, policy
@@ -47,10 +48,10 @@ endpoints:
 """
 
 
-def world(*texts: str, names: dict[str, tuple[Address, ...]] | None = None, pods: EndpointsFile | None = None) -> World:
+def world(*texts: str, names: Mapping[str, tuple[str, ...]] | None = None, pods: EndpointsFile | None = None) -> World:
     file = load(*texts)
-    references = references_of(file.objects, names=names)
-    return World(resolve(file.documents, pods or endpoints(), Settings(), 1, references))
+    references = references_of(file.objects)
+    return World(resolve(file.documents, pods or endpoints(), Settings(), 1, references), names or {})
 
 
 def from_group(rule: str, section: str = "ingress") -> str:
@@ -176,30 +177,24 @@ def test_odd_objects_of_kubernetes_select_nobody(text: str) -> None:
 def test_names_open_their_addresses() -> None:
     """Z23."""
     selectors = ["{matchName: cilium.io}", "{matchPattern: '*cilium.io.'}", "{matchName: github.com}"]
-    addresses: dict[str, tuple[Address, ...]] = {
-        name: (ip_address(f"192.0.2.{number}"),)
-        for number, name in enumerate(["cilium.io", "awesomecilium.io", "github.com", "nomatch.local"], 1)
-    }
+    names = ["cilium.io", "awesomecilium.io", "github.com", "nomatch.local"]
+    addresses = {f"192.0.2.{number}": (name,) for number, name in enumerate(names, 1)}
     texts = [
         policy(f"{A}egress: [{{toFQDNs: [{selector}]}}]", name=f"p{number}")
         for number, selector in enumerate(selectors)
     ]
     found = world(*texts, names=addresses)
-    labels = {
-        str(address): {text for text in found.snapshot.identities[found.identity(str(address))] if "fqdn" in text}
-        for (address,) in addresses.values()
-    }
-    assert labels == {
-        "192.0.2.1": {"fqdn:cilium.io=", "fqdn:*cilium.io.="},
-        "192.0.2.2": {"fqdn:*cilium.io.="},
-        "192.0.2.3": {"fqdn:github.com="},
-        "192.0.2.4": set(),
-    }
+    matcher = name_matcher(found.policy("a").egress)
+    labels = [
+        {text for group in matcher.groups(name) for text in found.snapshot.identities[group] if "fqdn" in text}
+        for name in names
+    ]
+    assert labels == [{"fqdn:cilium.io=", "fqdn:*cilium.io.="}, {"fqdn:*cilium.io.="}, {"fqdn:github.com="}, set()]
     assert [found.out("a", f"192.0.2.{number}", "443/tcp") for number in range(1, 5)] == ["allow"] * 3 + ["deny"]
 
 
-def test_an_address_with_names_stays_in_its_prefixes() -> None:
-    names: dict[str, tuple[Address, ...]] = {"a.example": (ip_address("192.0.2.7"), ip_address("10.9.0.2"))}
+def test_a_name_opens_addresses_beside_what_they_are() -> None:
+    names = dict.fromkeys(("192.0.2.7", "10.9.0.2"), ("a.example",))
     found = world(
         policy(f"{A}egress: [{{toFQDNs: [{{matchName: a.example}}]}}]"),
         policy("endpointSelector: {matchLabels: {id: bar}}\negress: [{toCIDR: [192.0.2.0/24]}]", name="q"),
@@ -213,6 +208,15 @@ def test_an_address_with_names_stays_in_its_prefixes() -> None:
     # A pod stays a pod, whatever name a server gives its address.
     assert found.identity("10.9.0.2") == found.endpoint("foo").identity
     assert found.out("a", "foo", "80/tcp") == "deny"
+    assert found.out("a", "10.9.0.2", "80/tcp") == "deny"
+
+
+def test_deny_rules_for_addresses_are_stronger_than_names() -> None:
+    found = world(
+        policy(f"{A}egress: [{{toFQDNs: [{{matchName: a.example}}]}}]\negressDeny: [{{toCIDR: [192.0.2.8/29]}}]"),
+        names={f"192.0.2.{number}": ("a.example",) for number in (7, 8)},
+    )
+    assert [found.out("a", f"192.0.2.{number}", "80/tcp") for number in (7, 8)] == ["allow", "deny"]
 
 
 def test_nodes_by_their_labels() -> None:

@@ -90,7 +90,9 @@ def test_addresses_have_the_identity_of_the_longest_prefix(snapshot: Snapshot, a
 
 def test_names(snapshot: Snapshot) -> None:
     party = find_party("API.example.com.", snapshot, names=NAMES)
-    assert party == replace(find_party("192.0.2.9", snapshot), name="API.example.com.")
+    at = replace(find_party("192.0.2.9", snapshot), names=("api.example.com",))
+    assert party == replace(at, name="API.example.com.")
+    assert find_party("192.0.2.9", snapshot, names=NAMES) == at
 
 
 @pytest.mark.parametrize(

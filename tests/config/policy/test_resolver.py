@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.policy.references import References
 from config.policy.resolve import Resolver, resolve
-from config.policy.resolved import Address, Direction, Network, Snapshot
+from config.policy.resolved import Direction, FqdnPeer, Network, Snapshot
 from config.policy.rules import (
     CidrBlock,
     CidrGroup,
     Document,
     Entity,
     Entry,
-    FqdnPeer,
     GroupPeer,
     Peer,
     PolicyRule,
@@ -89,19 +88,13 @@ def rules(draw: st.DrawFn) -> PolicyRule:
     return PolicyRule(draw(SELECTORS), entries, both, both, audit=draw(st.booleans()))
 
 
-NAMES: st.SearchStrategy[dict[str, tuple[Address, ...]]] = st.dictionaries(
-    st.sampled_from(["a.example", "b.example", "c.other"]),
-    st.lists(st.sampled_from([ip_address("10.1.1.1"), ip_address("10.9.0.1"), ip_address("2001:db8::7")])).map(tuple),
-)
 REFERENCES = st.builds(
-    lambda networks, chosen, names: References(
+    lambda networks, chosen: References(
         groups=tuple(CidrGroup(name, frozenset(), tuple(networks), "g.yaml", 1) for name in "gh"),
         services=(Service("default", "s", frozenset(), chosen, "s.yaml", 1),),
-        names=names,
     ),
     st.lists(st.sampled_from(NETWORKS), max_size=3),
     SELECTORS,
-    NAMES,
 )
 STEPS = st.lists(st.tuples(documents(), st.sampled_from([FILE, FILE, FILE, OTHER_FILE]), REFERENCES), max_size=5)
 

@@ -374,8 +374,6 @@ def test_objects_refused(text: str, code: Code) -> None:
             codes.NAMESPACE_SELECTOR,
         ),
         ("ingress: [{toPorts: [{}]}]", codes.EMPTY_PORTS),
-        (dns("{matchName: a.b}"), codes.UNSERVED_DNS),
-        ("egress: [{toFQDNs: [{matchName: a.b}]}]", codes.UNSERVED_FQDN),
         ("ingress: [{fromCIDRSet: [{cidrGroupRef: g, except: [10.0.0.0/8]}]}]", codes.GROUP_EXCEPT),
         ("ingress: [{fromEndpoints: []}]", codes.EMPTY_PEERS),
         ('ingress: [{toPorts: [{ports: [{port: "010"}]}]}]', codes.PORT_SPELLING),

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.policy.lint.covers import PeerTable, PortTable, SelectorTable, selector_covers, term_covers
-from config.policy.rules import CidrBlock, Entity, FqdnPeer, Peer, PortSpec
+from config.policy.resolved import FqdnPeer
+from config.policy.rules import CidrBlock, Entity, Peer, PortSpec
 from config.policy.selectors import Operator, Selector, Term, equals, exists, satisfies, selector
 
 IN, NOT_IN, EXISTS, NONE = Operator

@@ -7,8 +7,8 @@ from ipaddress import ip_network
 import pytest
 
 from config import codes
-from config.policy.resolved import DnsRule, HttpRule
-from config.policy.rules import CidrBlock, Entity, Entry, FqdnPeer, PortSpec
+from config.policy.resolved import DnsRule, FqdnPeer, HttpRule
+from config.policy.rules import CidrBlock, Entity, Entry, PortSpec
 from config.policy.selectors import equals, selector
 from tests.config.policy.lint.builders import SUBJECT, TCP, UDP, a, document, entry, found, notes_about, notes_of
 
