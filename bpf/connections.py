@@ -64,14 +64,16 @@ class ConnectionTable:
     def __init__(self, fd: int) -> None:
         self._map = BpfMap("proxy_conns", fd, Tuple, Connection)
 
-    def lookup(self, family: int, client: tuple[str, int], server: tuple[str, int]) -> ConnectionFacts | None:
+    def lookup(
+        self, family: int, client: tuple[str, int], server: tuple[str, int], protocol: int = IPPROTO_TCP
+    ) -> ConnectionFacts | None:
         """Facts of the connection that `client` opened to `server` (the accepted socket's peer and own address).
 
         None: the kernel redirected no such connection, so whoever it is came another way and must be refused.
         """
         if family not in _FAMILIES:
             return None
-        found = self._map.get(connection_key(client, server))
+        found = self._map.get(connection_key(client, server, protocol))
         if found is None:
             return None
         return ConnectionFacts(

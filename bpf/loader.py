@@ -32,6 +32,7 @@ MAPS: Final = (
     "endpoints_by_id",
     "endpoints_by_if",
     "ipcache",
+    "names",
     "policy",
     "ct",
     "fragments",
@@ -57,6 +58,7 @@ class Options:
     connections: int = 65536
     policy_entries: int = 131072
     ipcache_entries: int = 524288
+    names_entries: int = 262144
     endpoints: int = 16384
     events_bytes: int = 1 << 20
     events_per_window: int = 1024
@@ -72,6 +74,7 @@ class Options:
             "ct": self.flows,
             "proxy_conns": self.connections,
             "ipcache": self.ipcache_entries,
+            "names": self.names_entries,
             "endpoints": self.endpoints,
             "fragments": self.fragments,
             "events": self.events_bytes,

@@ -37,6 +37,14 @@ def _error(name: str, operation: str, number: int) -> MapError:
     return kind(name, operation, number, f"{errno.errorcode.get(number, number)} ({os.strerror(number)})")
 
 
+class _NoBatches(Exception):
+    """This kernel, or this kind of map, tells its entries one by one only."""
+
+
+class _BucketTooLarge(Exception):
+    """Room for more entries at a time is needed."""
+
+
 class BpfMap(Generic[K, V]):
     """A map with one value per key. Does not own the file descriptor."""
 
@@ -105,22 +113,49 @@ class BpfMap(Generic[K, V]):
             size *= 2  # a bucket did not fit
 
     def _count_in_batches(self, size: int) -> int | None:
+        try:
+            return sum(count for count, _, _ in self._batches(size))
+        except _NoBatches:
+            return sum(1 for _ in self.keys())
+        except _BucketTooLarge:
+            return None
+
+    def raw_items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Key and value of every entry, in few system calls. While the kernel changes them some may be told twice."""
+        key_size, value_size, size = ctypes.sizeof(self._key), ctypes.sizeof(self._value), _COUNT_BATCH
+        while True:
+            try:
+                for count, keys, values in self._batches(size):
+                    all_keys, all_values = keys.raw, values.raw
+                    for place in range(count):
+                        key = all_keys[place * key_size : (place + 1) * key_size]
+                        yield key, all_values[place * value_size : (place + 1) * value_size]
+                return
+            except _NoBatches:
+                yield from ((bytes(key), bytes(value)) for key, value in self.items())
+                return
+            except _BucketTooLarge:
+                size *= 2
+
+    def _batches(self, size: int) -> Iterator[tuple[int, ctypes.Array[ctypes.c_char], ctypes.Array[ctypes.c_char]]]:
+        """(how many, keys, values) of up to `size` entries at a time, in the same two buffers each time."""
         keys = ctypes.create_string_buffer(size * ctypes.sizeof(self._key))
         values = ctypes.create_string_buffer(size * ctypes.sizeof(self._value))
-        place, total, first = c_uint32(), 0, True
+        place, first = c_uint32(), True
         while True:
             count = c_uint32(size)
             arguments = (None if first else byref(place), byref(place), keys, values, byref(count), None)
             result = self._library.bpf_map_lookup_batch(self.fd, *arguments)
             if result in _NO_BATCHES:
-                return sum(1 for _ in self.keys())
+                raise _NoBatches
             if result == -errno.ENOSPC:
-                return None
+                raise _BucketTooLarge
             if result < 0 and result != -errno.ENOENT:
                 raise _error(self.name, "lookup", -result)
-            total, first = total + count.value, False
+            yield count.value, keys, values
+            first = False
             if result == -errno.ENOENT:
-                return total
+                return
 
     def keys(self) -> Iterator[K]:
         """Every key. Of a map that the kernel changes meanwhile some may be missed or told twice."""

@@ -9,8 +9,10 @@ One convention everywhere: > 0 to the proxy, 0 passes, < 0 the negated drop reas
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Final
 
 from bpf import frames
@@ -34,6 +36,14 @@ TO_PROXY: Final = 1
 ALLOW: Final = 0
 
 WORLD_IDENTITY: Final = {4: 9, 6: 10}
+
+
+Names = Mapping[tuple[int, Address], Iterable[int]]
+
+
+def is_outside(identity: int) -> bool:
+    """Names are about servers elsewhere: the world's addresses, and those that prefixes of rules stand for."""
+    return identity in (2, 9, 10) or 1 << 24 <= identity < 3 << 23
 
 
 class Direction(IntEnum):
@@ -110,13 +120,16 @@ def _matches(key: RowKey, identity: int, direction: Direction, protocol: int, po
     return key.protocol == protocol and (key.port ^ port) >> (16 - key.port_bits) == 0
 
 
-def find_row(policy: Policy, identity: int, direction: Direction, protocol: int, port: int) -> Row | None:
-    """The deciding row: strongest verdict; between equals the narrower, then the peer's own before anybody's.
+def find_row(
+    policy: Policy, identity: int, direction: Direction, protocol: int, port: int, named: Iterable[int] = ()
+) -> Row | None:
+    """The deciding row: strongest verdict; between equals the narrower, then the peer's own before anybody's, and those
+    of the groups of names that have opened its address last.
 
-    Its `audited` is that of either row, the peer's own before anybody's.
+    Its `audited` is that of either of the first two, the peer's own before anybody's.
     """
     found: list[tuple[RowKey, Row]] = []
-    for peer in dict.fromkeys((identity, 0)):
+    for peer in dict.fromkeys((identity, 0, *named)):
         keys = [key for key in policy if _matches(key, peer, direction, protocol, port)]
         if keys:
             key = max(keys, key=lambda candidate: candidate.prefix)
@@ -124,14 +137,17 @@ def find_row(policy: Policy, identity: int, direction: Direction, protocol: int,
     if not found:
         return None
     _, best = max(found, key=lambda one: (one[1].verdict, one[0].prefix))  # the first of equals
-    return best._replace(audited=next((row.audited for _, row in found if row.audited), 0))
+    said = (row.audited for key, row in found if key.identity in (identity, 0) and row.audited)
+    return best._replace(audited=next(said, 0))
 
 
-def judge_endpoint(endpoint: LocalEndpoint, direction: Direction, peer: int, protocol: int, port: int) -> Said:
+def judge_endpoint(
+    endpoint: LocalEndpoint, direction: Direction, peer: int, protocol: int, port: int, named: Iterable[int] = ()
+) -> Said:
     """Whether this direction of the endpoint refuses is up to its rows; whether it does so in earnest, to its flags."""
     if not endpoint.flags & _ENFORCES[direction]:
         return Said(ALLOW)
-    row = find_row(endpoint.policy, peer, direction, protocol, port) or Row(RowVerdict.NONE, 0)
+    row = find_row(endpoint.policy, peer, direction, protocol, port, named) or Row(RowVerdict.NONE, 0)
     verdict = _verdict(row, protocol)
     if verdict == -DropReason.POLICY_DENY or (verdict < 0 and not endpoint.flags & _TRIES[direction]):
         in_earnest = not endpoint.flags & EndpointFlag.AUDIT
@@ -150,8 +166,8 @@ def _verdict(row: Row, protocol: int) -> int:
         case RowVerdict.ALLOW:
             return ALLOW
         case RowVerdict.REDIRECT:
-            is_tcp = protocol == frames.TCP
-            return TO_PROXY if is_tcp else -DropReason.PROXY_REDIRECTION_NOT_SUPPORTED_FOR_PROTOCOL
+            has_proxy = protocol in (frames.TCP, frames.UDP)
+            return TO_PROXY if has_proxy else -DropReason.PROXY_REDIRECTION_NOT_SUPPORTED_FOR_PROTOCOL
 
 
 def judge(
@@ -162,6 +178,7 @@ def judge(
     port: int,
     origin: int = 0,
     at: int = 0,
+    names: Names = MappingProxyType({}),
 ) -> Judgement:
     """The verdict on a flow from `source` to `port` of `destination`. `origin`: id of the endpoint that sent it, where
     the node may have put its own address in place of the endpoint's. `at`: id of the endpoint at whose interface it is,
@@ -180,13 +197,16 @@ def judge(
     rules = {Direction.INGRESS: 0, Direction.EGRESS: 0}
     if sender and receiver and sender.id == receiver.id:
         return Judgement(ALLOW, source_identity, destination_identity, decided, rules)
-    for direction, endpoint, peer in (
-        (Direction.EGRESS, sender, destination_identity),
-        (Direction.INGRESS, receiver, source_identity),
+    named: Iterable[int] = ()
+    if sender and sender.flags & EndpointFlag.NAMES and not receiver and is_outside(destination_identity):
+        named = names.get((sender.id, destination), ())
+    for direction, endpoint, peer, groups in (
+        (Direction.EGRESS, sender, destination_identity, named),
+        (Direction.INGRESS, receiver, source_identity, ()),
     ):
         if endpoint is None or verdict < 0:
             continue
-        said = judge_endpoint(endpoint, direction, peer, protocol, port)
+        said = judge_endpoint(endpoint, direction, peer, protocol, port, groups)
         rules[direction] = said.rule
         if said.verdict < 0 or (not audited and (said.audited or said.verdict > verdict)):
             decided = direction
@@ -207,6 +227,8 @@ class Model:
     def __init__(self, state: DesiredState, epoch: int = 1) -> None:
         self.state = state
         self.epoch = epoch
+        self.names: Names = {}
+        """Endpoint and address → the groups of names that have opened it."""
         self.flows: dict[FlowKey, Flow] = {}
         self.fragments: dict[Datagram, Packet] = {}
 
@@ -230,6 +252,8 @@ class Model:
         if verdict <= 0 or packet.role is Role.ERROR:
             return verdict
         if packet.fragment is not FragmentKind.NONE:
+            if packet.protocol == frames.UDP:
+                return -DropReason.IP_FRAGMENTATION_NOT_SUPPORTED
             return -DropReason.IP_FRAGMENTATION_NOT_SUPPORTED if packet.role is Role.OPENS else verdict
         return -DropReason.SOCKET_LOOKUP_FAILED
 
@@ -293,7 +317,7 @@ class Model:
         if flow is None:
             return self._new_flow(packet, is_from_pod, origin, at)
         from_initiator = flow.initiator == _sender(packet)
-        if flow.elsewhere and at and from_initiator:
+        if from_initiator and _begins_anew(packet, flow, is_from_pod, at):
             return self._new_flow(packet, is_from_pod, origin, at)
         if flow.service and origin:
             return self._judge(packet, at=at).verdict
@@ -334,6 +358,8 @@ class Model:
             verdict = self._judge(packet, flow.origin, at).verdict
         else:
             verdict = self._judge(_reversed(packet), flow.origin).verdict
+        if packet.protocol == frames.UDP:
+            return verdict
         if flow.verdict > 0 and verdict >= 0:
             return TO_PROXY
         if flow.verdict <= 0 and verdict > 0:
@@ -341,7 +367,8 @@ class Model:
         return verdict
 
     def _judge(self, packet: Packet, origin: int = 0, at: int = 0) -> Judgement:
-        return judge(self.state, packet.source, packet.destination, packet.protocol, packet.policy_port, origin, at)
+        ends = packet.source, packet.destination
+        return judge(self.state, *ends, packet.protocol, packet.policy_port, origin, at, self.names)
 
     def _judge_midstream(self, packet: Packet, at: int) -> int:
         forward = self._judge(packet, at=at).verdict
@@ -369,13 +396,20 @@ class Model:
         return verdict
 
     def _track_from_proxy(self, packet: Packet) -> None:
-        if packet.protocol != frames.TCP:
+        if packet.protocol not in (frames.TCP, frames.UDP):
             return
         known = self.flows.get(_key(packet))
         if known is None or (known.verdict <= 0 and packet.role is Role.OPENS):
             self.flows[_key(packet)] = Flow(_sender(packet), TO_PROXY, 0, upstream=True)
         else:
             _note_end(known, packet)
+
+
+def _begins_anew(packet: Packet, flow: Flow, is_from_pod: bool, at: int) -> bool:
+    """A packet of the initiator's that a known flow does not speak for."""
+    if flow.elsewhere and at:
+        return True
+    return packet.role is Role.ANY and (flow.verdict < 0 or (flow.upstream and is_from_pod))
 
 
 def _origin(mark: int) -> int:

@@ -3,7 +3,7 @@
     penstock0 <-> penstock1   veth; to_pod sends what needs a socket to penstock0's ingress, penstock1 is only its peer
     ip rule 9: fwmark 0x200/0xf00 lookup 2004;  table 2004: local default dev lo     (IPv4 and IPv6)
     net.ipv4.tcp_early_demux = 0    else packets for a transparent socket that arrive on an uplink carry that socket
-                                    into forwarding, which drops them
+    net.ipv4.udp_early_demux = 0    into forwarding, which drops them (both hold for IPv6 as well)
 
 Where the node translates services, and may be behind one itself:
 
@@ -40,7 +40,7 @@ from bpf.marks import (
 from bpf.netlink import Netlink, attempt
 
 _SYSCTL: Final = Path("/proc/sys/net")
-_EARLY_DEMUX: Final = "ipv4/tcp_early_demux"
+_EARLY_DEMUX: Final = ("ipv4/tcp_early_demux", "ipv4/udp_early_demux")
 _RTN_LOCAL: Final = 2
 _TABLE_LOCAL: Final = 255
 _SCOPE_HOST: Final = 254
@@ -190,16 +190,26 @@ def _rule(family: int) -> dict[str, object]:
     return rule | {"fwmark": MARK_TO_PROXY, "fwmask": MARK_MASK}
 
 
-def disable_early_demux() -> int:
-    """Switch it off; the value found before."""
-    found = int(read_sysctl(_EARLY_DEMUX))
-    _write_sysctl(_EARLY_DEMUX, "0")
-    return found
+def disable_early_demux(saved: int = 0) -> int:
+    """Switch it off. `saved` is what an earlier call returned, 0 for none: two bits for each sysctl, its value before
+    plus one; so is the result, which keeps what was saved.
+    """
+    for place, name in enumerate(_EARLY_DEMUX):
+        if not saved >> 2 * place & 3:
+            saved |= (int(read_sysctl(name)) + 1) << 2 * place
+        _write_sysctl(name, "0")
+    return saved
 
 
-def restore_early_demux(value: int) -> str:
-    _write_sysctl(_EARLY_DEMUX, str(value))
-    return f"sysctl net.{_EARLY_DEMUX.replace('/', '.')} back to {value}"
+def restore_early_demux(saved: int) -> list[str]:
+    """Back to what `disable_early_demux` found. Says what was done."""
+    done = []
+    for place, name in enumerate(_EARLY_DEMUX):
+        value = (saved >> 2 * place & 3) - 1
+        if value >= 0:
+            _write_sysctl(name, str(value))
+            done.append(f"sysctl net.{name.replace('/', '.')} back to {value}")
+    return done
 
 
 def remove(ip: Netlink) -> list[str]:

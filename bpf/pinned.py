@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from ctypes import c_uint32
 from dataclasses import dataclass
 from enum import IntFlag
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from bpf.addresses import Address, Network, unpack_address, unpack_network
 from bpf.errors import PinError
 from bpf.loader import open_pinned
 from bpf.maps import BpfMap, PerCpuArray, PolicyMaps
+from bpf.names import NamesMap, boottime
 from bpf.reasons import DropReason
 from bpf.structs import Address as RawAddress
 from bpf.structs import CtValue, Endpoint, IpcacheKey, Metric, PolicyKey, PolicyValue, Tuple
@@ -90,6 +92,16 @@ class PinnedFlow:
 
 
 @dataclass(frozen=True, slots=True)
+class PinnedName:
+    """An address that is open for an endpoint by a group of names. `left_s` is negative when its time is over."""
+
+    endpoint: int
+    address: Address
+    identity: int
+    left_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Count:
     """`reason` 0: forwarded. `direction`: 0 ingress, 1 egress."""
 
@@ -134,6 +146,15 @@ class PinnedMaps:
         found = BpfMap("ct", self._fds["ct"], Tuple, CtValue).items()
         return [_flow(key, value, now) for key, value in found]
 
+    def names(self) -> list[PinnedName]:
+        now = boottime()
+        found = (
+            PinnedName(endpoint, ip_address(address), slot.identity, slot.until - now)
+            for endpoint, address, slots in NamesMap(self._fds["names"], -1).items()
+            for slot in slots
+        )
+        return sorted(found, key=lambda one: (one.endpoint, one.address.version, int(one.address), one.identity))
+
     def metrics(self) -> list[Count]:
         return read_counts(self._fds["metrics"])
 
@@ -154,7 +175,7 @@ def read_counts(fd: int) -> list[Count]:
 @contextmanager
 def pinned_maps(pin_dir: Path) -> Iterator[PinnedMaps]:
     """Raises PinError if nothing is pinned there."""
-    names = ("endpoints", "ipcache", "policy", "ct", "metrics")
+    names = ("endpoints", "ipcache", "names", "policy", "ct", "metrics")
     fds: dict[str, int] = {}
     try:
         for name in names:

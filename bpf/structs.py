@@ -63,6 +63,22 @@ class IpcacheKey(ctypes.Structure):
     prefix: int
 
 
+class NamesKey(ctypes.Structure):
+    _fields_ = (("endpoint", c_uint32), ("address", _ADDRESS))
+    endpoint: int
+
+
+class NameSlot(ctypes.Structure):
+    _fields_ = (("identity", c_uint32), ("until", c_uint32))
+    identity: int
+    until: int
+
+
+class NamesValue(ctypes.Structure):
+    _fields_ = (("slots", NameSlot * 8),)
+    slots: ctypes.Array[NameSlot]
+
+
 class PolicyKey(ctypes.Structure):
     _fields_ = (
         ("prefix", c_uint32),
@@ -224,6 +240,9 @@ MIRRORS: Final[dict[str, type[ctypes.Structure]]] = {
     "endpoint": Endpoint,
     "interface": Interface,
     "ipcache_key": IpcacheKey,
+    "names_key": NamesKey,
+    "name_slot": NameSlot,
+    "names_value": NamesValue,
     "policy_key": PolicyKey,
     "policy_value": PolicyValue,
     "ct_value": CtValue,

@@ -52,13 +52,16 @@ class RowVerdict(IntEnum):
 
 
 class EndpointFlag(IntFlag):
-    """AUDIT: nothing is refused, only reported. TRY: that holds for the direction's default deny."""
+    """AUDIT: nothing is refused, only reported. TRY: that holds for the direction's default deny. NAMES: it has rules
+    about DNS names, so what answers have opened counts.
+    """
 
     ENFORCE_INGRESS = 1
     ENFORCE_EGRESS = 2
     AUDIT = 4
     TRY_INGRESS = 8
     TRY_EGRESS = 16
+    NAMES = 32
 
 
 class RowKey(NamedTuple):
@@ -211,6 +214,12 @@ class Tables:
             setattr(config, name, value)
         self.config.set(c_uint32(0), config)
 
+    def next_epoch(self) -> int:
+        """The epoch that is in force from now on. Flows that were judged before it are judged anew."""
+        epoch = _after(self.read_config().epoch)
+        self.update_config(epoch=epoch)
+        return epoch
+
     def interfaces(self) -> dict[int, int]:
         """Interface index → endpoint id, as in force."""
         found = self._in_force.interfaces.items()
@@ -242,7 +251,7 @@ class Tables:
             except MapError:
                 self._undo(plan, self._in_force)
                 raise
-            epoch = max(1, (epoch + 1) & 0xFFFFFFFF)  # 0 is never in force: programs use it for "not judged yet"
+            epoch = _after(epoch)
             self.update_config(epoch=epoch, changing=0)
             if plan.policies.stale:
                 _wait_for_programs()
@@ -288,6 +297,10 @@ class Tables:
             old = {network: before.prefixes[network] for network in prefixes if network in before.prefixes}
             self._ipcache.set_all({_ipcache_key(network): bytes(c_uint32(number)) for network, number in old.items()})
             self._policies.delete(plan.policies.wanted)
+
+
+def _after(epoch: int) -> int:
+    return max(1, (epoch + 1) & 0xFFFFFFFF)  # 0 is never in force: programs use it for "not judged yet"
 
 
 def _plan(before: _InForce, state: DesiredState) -> _Plan:

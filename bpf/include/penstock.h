@@ -35,6 +35,7 @@ enum endpoint_flag {
 	ENDPOINT_AUDIT = 4, /* nothing is refused, only reported */
 	ENDPOINT_TRY_INGRESS = 8, /* its default deny is only tried out: reported, not enforced */
 	ENDPOINT_TRY_EGRESS = 16,
+	ENDPOINT_NAMES = 32, /* its egress rules name servers by DNS names */
 };
 
 struct endpoint {
@@ -56,6 +57,23 @@ struct interface {
 struct ipcache_key {
 	__u32 prefix; /* bits; IPv4 counts from 96 */
 	struct address address;
+};
+
+/* names: endpoint and address outside -> the groups of names that answers to this very endpoint have opened it for */
+#define NAME_SLOTS 8
+
+struct names_key {
+	__u32 endpoint;
+	struct address address;
+};
+
+struct name_slot {
+	__u32 identity; /* of the group; 0 = free */
+	__u32 until; /* seconds of CLOCK_BOOTTIME; for userspace: while nobody is there to renew it, it stays open */
+};
+
+struct names_value {
+	struct name_slot slots[NAME_SLOTS];
 };
 
 /* policy: policy id -> trie of these. Identity and direction are always exact; then protocol, then bits of the port. */
@@ -149,7 +167,7 @@ struct config {
 	__u32 epoch;
 	__u32 workers;
 	__u32 bounce_ifindex;
-	__u32 saved_early_demux; /* for userspace: the value found before ours, plus one; 0 = not touched */
+	__u32 saved_early_demux; /* for userspace: two bits each for TCP and UDP, the value before ours plus one */
 	__u32 changing; /* for userspace: the tables are being written, the epoch of that is still to come */
 };
 
@@ -239,8 +257,11 @@ enum drop_reason { /* Cilium's numbers */
 #define MAX_EXTENSION_HEADERS 4
 
 #define IDENTITY_HOST 1
+#define IDENTITY_WORLD 2
 #define IDENTITY_WORLD_IPV4 9
 #define IDENTITY_WORLD_IPV6 10
+#define IDENTITY_FIRST_CIDR (1 << 24)
+#define IDENTITY_FIRST_NAMED (3 << 23)
 #define IDENTITY_SERVICE 0xFFFFFF /* of no endpoint: addresses that the node translates */
 
 #endif

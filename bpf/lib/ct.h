@@ -15,6 +15,9 @@
  * A pod's packet to an address that the node translates (a service) has no destination yet that could be judged. It is
  * marked, and judged by to_pod or to_world, where it has one; its own entry only lets the answers back in. Who carries
  * the mark was its flow's initiator, so of such packets that is believed.
+ *
+ * Datagrams have no state but this. A flow of them may change between the proxy and the direct way with the policy, and
+ * one that is refused is asked for anew with each datagram of its initiator: a name may have opened it since.
  */
 #ifndef PENSTOCK_CT_H
 #define PENSTOCK_CT_H
@@ -164,7 +167,9 @@ __noinline int judge_again(const struct packet *packet, const struct ct_value *k
 	} else {
 		next.flags &= ~CT_SERVICE;
 		verdict = judge(&asked, packet->family, next.origin, from_initiator ? packet->receiver : 0, judged);
-		if (next.verdict > 0 && verdict >= 0)
+		if (packet->tuple.protocol == IPPROTO_UDP)
+			; /* each datagram goes the way that the policy in force wants */
+		else if (next.verdict > 0 && verdict >= 0)
 			verdict = TO_PROXY; /* its socket holds the flow; the proxy knows the new policy too */
 		else if (next.verdict <= 0 && verdict > 0)
 			verdict = -DROP_NO_SOCKET; /* too late to inspect: the proxy never saw the beginning */
@@ -181,13 +186,24 @@ __noinline int judge_again(const struct packet *packet, const struct ct_value *k
 	return verdict;
 }
 
-/* A segment from the middle of a connection that may be the proxy's: then only its socket may have it. */
+/* A datagram that may be a server's answer to the proxy, or a segment from the middle of a connection that may be the
+ * proxy's: then only its socket may have it.
+ */
 __noinline int is_proxied(struct __sk_buff *skb, const struct packet *packet)
 {
 	struct bpf_sock *socket;
 	int found;
 
-	if (!packet || packet->tuple.protocol != IPPROTO_TCP || packet->role == ROLE_OPENS)
+	if (!packet)
+		return 0;
+	if (packet->tuple.protocol == IPPROTO_UDP) {
+		socket = find_datagram_socket(skb, packet->family, &packet->tuple);
+		if (!socket)
+			return 0;
+		bpf_sk_release(socket);
+		return 1;
+	}
+	if (packet->tuple.protocol != IPPROTO_TCP || packet->role == ROLE_OPENS)
 		return 0;
 	socket = find_socket(skb, packet);
 	if (!socket)
@@ -211,6 +227,13 @@ __noinline int new_flow(struct __sk_buff *skb, const struct packet *packet, __u3
 	flow.epoch = epoch;
 	flow.last_seen = coarse_now();
 	flow.origin = packet->origin;
+	if (packet->tuple.protocol == IPPROTO_UDP && is_proxied(skb, packet)) {
+		/* The proxy began it, in the name of the receiver. */
+		flow.flags = (sender_high ? 0 : CT_INITIATOR_HIGH) | CT_UPSTREAM | CT_REPLIED;
+		flow.verdict = TO_PROXY;
+		bpf_map_update_elem(&ct, &key, &flow, BPF_ANY);
+		return TO_PROXY;
+	}
 	if (packet->role == ROLE_CONTINUES && packet->tuple.protocol == IPPROTO_TCP) {
 		if (is_proxied(skb, packet)) {
 			/* Without a record it is a leg that the proxy opened, so nothing to judge. With one it is
@@ -263,6 +286,7 @@ __noinline int new_flow(struct __sk_buff *skb, const struct packet *packet, __u3
 __noinline int track_error(struct __sk_buff *skb, const struct packet *packet, __u32 epoch)
 {
 	struct tuple quoted = {}, key;
+	struct bpf_sock *socket;
 	struct ct_value *flow;
 
 	if (!packet || parse_quoted(skb, packet, &quoted))
@@ -273,12 +297,33 @@ __noinline int track_error(struct __sk_buff *skb, const struct packet *packet, _
 		return NOT_RELATED;
 	order_tuple(&quoted, &key);
 	flow = bpf_map_lookup_elem(&ct, &key);
+	if (!flow && quoted.protocol == IPPROTO_UDP) {
+		/* A server's answer to the proxy would make a flow; this says that there will be none. */
+		key.source = quoted.destination;
+		key.destination = quoted.source;
+		key.source_port = quoted.destination_port;
+		key.destination_port = quoted.source_port;
+		socket = find_datagram_socket(skb, packet->family, &key);
+		if (!socket)
+			return NOT_RELATED;
+		bpf_sk_release(socket);
+		return TO_PROXY;
+	}
 	if (!flow || is_expired(flow, quoted.protocol, coarse_now()))
 		return NOT_RELATED;
 	/* Not yet judged by the policy in force: that is left to the flow's own packets. */
 	if (flow->epoch != epoch && !(flow->flags & CT_UPSTREAM))
 		return NOT_RELATED;
 	return flow->verdict;
+}
+
+/* A packet of the initiator's that a known flow does not speak for. */
+static __always_inline int begins_anew(const struct packet *packet, const struct ct_value *flow)
+{
+	if (flow->flags & CT_ELSEWHERE && packet->receiver)
+		return 1;
+	/* A pod uses the very ports that the proxy uses in its name, or has been refused. */
+	return packet->role == ROLE_ANY && (flow->verdict < 0 || (flow->flags & CT_UPSTREAM && packet->is_from_pod));
 }
 
 /* The verdict on a packet. `judged` is filled in if the policy had to be asked, else all zero. */
@@ -307,7 +352,7 @@ static __always_inline int track(struct __sk_buff *skb, const struct packet *pac
 	    (sender_high != !!(flow->flags & CT_INITIATOR_HIGH) || flow->verdict < 0 ||
 	     flow->flags & (CT_CLOSED | CT_MIDSTREAM | CT_UPSTREAM)))
 		return new_flow(skb, packet, epoch, judged);
-	if (flow->flags & CT_ELSEWHERE && packet->receiver && sender_high == !!(flow->flags & CT_INITIATOR_HIGH))
+	if (sender_high == !!(flow->flags & CT_INITIATOR_HIGH) && begins_anew(packet, flow))
 		return new_flow(skb, packet, epoch, judged);
 	/* Routed, and still to the service: nobody has translated it, so it is judged as what it is. */
 	if (flow->flags & CT_SERVICE && packet->origin) {
@@ -333,7 +378,7 @@ __noinline int track_from_proxy(const struct packet *packet)
 
 	if (!packet)
 		return 0;
-	if (packet->tuple.protocol != IPPROTO_TCP)
+	if (packet->tuple.protocol != IPPROTO_TCP && packet->tuple.protocol != IPPROTO_UDP)
 		return 0;
 	now = coarse_now();
 	sender_high = order_tuple(&packet->tuple, &key);

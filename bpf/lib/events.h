@@ -64,7 +64,7 @@ __noinline int emit(struct __sk_buff *skb, const struct packet *packet, const st
 	event->source_endpoint = judged->source_endpoint;
 	event->destination_endpoint = judged->destination_endpoint;
 	event->source_identity = judged->source_identity;
-	event->destination_identity = judged->destination_identity;
+	event->destination_identity = judged->named ? judged->named : judged->destination_identity;
 	event->rule[INGRESS] = judged->rule[INGRESS];
 	event->rule[EGRESS] = judged->rule[EGRESS];
 	event->ifindex = skb->ifindex;

@@ -53,6 +53,22 @@ struct {
 	__type(value, __u32);
 } ipcache SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 262144);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct names_key);
+	__type(value, struct names_value);
+} names SEC(".maps");
+
+/* Room for a key: the stack is short. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct names_key);
+} names_keys SEC(".maps");
+
 struct policy_trie {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(max_entries, 16384);
@@ -84,7 +100,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKMAP);
-	__uint(max_entries, MAX_WORKERS * 2);
+	__uint(max_entries, MAX_WORKERS * 4); /* listeners for TCP, then sockets for UDP; of each worker one per family */
 	__type(key, __u32);
 	__type(value, __u64);
 } proxy_sockets SEC(".maps");

@@ -15,7 +15,9 @@ static __always_inline int record_connection(struct __sk_buff *skb, const struct
 	struct judgement judged = {};
 	struct tuple key = packet->tuple;
 
-	judge(&key, packet->family, 0, 0, &judged);
+	/* A datagram without a socket may be a late answer, which is nobody's. */
+	if (judge(&key, packet->family, 0, 0, &judged) <= 0 && key.protocol == IPPROTO_UDP)
+		return -1;
 	connection.source_endpoint = judged.source_endpoint;
 	connection.destination_endpoint = judged.destination_endpoint;
 	connection.source_identity = judged.source_identity;
@@ -65,6 +67,8 @@ static __always_inline int assign_listener(struct __sk_buff *skb, const struct p
 	worker = bpf_get_hash_recalc(skb) % workers;
 	for (i = 0; i < LISTENER_ATTEMPTS; i++) {
 		slot = worker * 2 + (packet->family == 6);
+		if (packet->tuple.protocol == IPPROTO_UDP)
+			slot += MAX_WORKERS * 2;
 		listener = bpf_map_lookup_elem(&proxy_sockets, &slot);
 		if (listener) {
 			if (reopens) {
@@ -80,6 +84,27 @@ static __always_inline int assign_listener(struct __sk_buff *skb, const struct p
 	return -DROP_NO_SOCKET;
 }
 
+/* To the socket that asked, or as a question to a worker. Nothing that the stack puts together itself: it would give a
+ * question to whoever on the node listens on that port.
+ */
+static __always_inline int datagram_to_proxy(struct __sk_buff *skb, const struct packet *packet, __u32 workers)
+{
+	struct bpf_sock *socket = find_datagram_socket(skb, packet->family, &packet->tuple);
+	int error = 0;
+
+	if (socket) {
+		if (!packet->fragment)
+			error = bpf_sk_assign(skb, socket, 0);
+		bpf_sk_release(socket);
+		return error ? -DROP_SOCKET_ASSIGN : TO_PROXY;
+	}
+	if (packet->fragment)
+		return -DROP_FRAGMENT;
+	if (record_connection(skb, packet))
+		return -DROP_NO_SOCKET;
+	return assign_listener(skb, packet, workers, 0);
+}
+
 __noinline int to_proxy(struct __sk_buff *skb, const struct packet *packet, __u32 workers)
 {
 	struct bpf_sock *socket;
@@ -87,7 +112,9 @@ __noinline int to_proxy(struct __sk_buff *skb, const struct packet *packet, __u3
 
 	if (!packet)
 		return -DROP_INVALID_PACKET;
-	/* The stack finds the socket by itself: of a datagram when it is put together, of an error by what it quotes. */
+	if (packet->tuple.protocol == IPPROTO_UDP)
+		return datagram_to_proxy(skb, packet, workers);
+	/* The stack finds the socket by itself: of a segment when it is put together, of an error by what it quotes. */
 	if (packet->role == ROLE_ERROR || packet->fragment)
 		return packet->role == ROLE_OPENS ? -DROP_FRAGMENT : TO_PROXY;
 	socket = find_socket(skb, packet);

@@ -10,6 +10,7 @@
 #include "parse.h"
 
 /* include/net/tcp_states.h */
+#define SOCKET_ESTABLISHED 1 /* of datagrams: connected */
 #define SOCKET_TIME_WAIT 6
 #define SOCKET_LISTEN 10
 #define SOCKET_NEW_SYN_RECV 12
@@ -31,6 +32,36 @@ static __always_inline struct bpf_sock *find_socket(struct __sk_buff *skb, const
 	tuple.ipv6.sport = packet->tuple.source_port;
 	tuple.ipv6.dport = packet->tuple.destination_port;
 	return bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+}
+
+/* The proxy's socket towards a server, if the datagram is for one. Only those are connected, and have the proxy's mark:
+ * what it binds for clients' datagrams is found by no address. The caller releases it.
+ */
+static __always_inline struct bpf_sock *find_datagram_socket(struct __sk_buff *skb, __u8 family,
+							    const struct tuple *datagram)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *socket;
+
+	if (family == 4) {
+		tuple.ipv4.saddr = datagram->source.word[3];
+		tuple.ipv4.daddr = datagram->destination.word[3];
+		tuple.ipv4.sport = datagram->source_port;
+		tuple.ipv4.dport = datagram->destination_port;
+		socket = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		__builtin_memcpy(tuple.ipv6.saddr, &datagram->source, sizeof(tuple.ipv6.saddr));
+		__builtin_memcpy(tuple.ipv6.daddr, &datagram->destination, sizeof(tuple.ipv6.daddr));
+		tuple.ipv6.sport = datagram->source_port;
+		tuple.ipv6.dport = datagram->destination_port;
+		socket = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+	}
+	if (!socket)
+		return 0;
+	if ((socket->mark & MARK_MASK) == MARK_FROM_PROXY && socket->state == SOCKET_ESTABLISHED)
+		return socket;
+	bpf_sk_release(socket);
+	return 0;
 }
 
 /* A lookup also finds sockets of others: a listener on any address of the node, a service of the host.

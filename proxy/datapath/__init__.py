@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from bpf.addresses import unpack_address
 from bpf.connections import ConnectionFacts, ConnectionTable, Redirected
-from bpf.errors import AttachError, BpfError, LayoutMismatch, LoadError, MapError, PinError
+from bpf.errors import AttachError, BpfError, LayoutMismatch, LoadError, MapError, MapFull, PinError
 from bpf.events import READ_EVERY_S, EventReader, EventType, PacketEvent
 from bpf.features import Feature, probe
 from bpf.loader import Options
 from bpf.marks import MARK_FROM_PROXY
+from bpf.names import NameSlot, NamesMap, boottime, make_lock, mapped
 from bpf.pinned import PinnedMaps, pinned_maps
 from bpf.reasons import DropReason, reason_help, reason_name, reason_text
 from bpf.tables import SERVICE_IDENTITY
@@ -38,6 +39,9 @@ __all__ = [
     "LayoutMismatch",
     "LoadError",
     "MapError",
+    "MapFull",
+    "NameSlot",
+    "NamesMap",
     "Options",
     "PacketEvent",
     "PinError",
@@ -45,8 +49,11 @@ __all__ = [
     "Redirected",
     "StateBuilder",
     "SyncReport",
+    "boottime",
     "cleanup",
     "desired_state",
+    "make_lock",
+    "mapped",
     "pinned_maps",
     "probe",
     "reason_help",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from ctypes import c_uint32, c_uint64
 from dataclasses import dataclass, field
 from pathlib import Path
-from socket import AddressFamily
+from socket import SOCK_DGRAM, SOCK_STREAM, AddressFamily
 from types import TracebackType
 from typing import Final, Self
 
@@ -18,11 +18,12 @@ from bpf.attach import Attachments, Hook
 from bpf.errors import BpfError, MapError
 from bpf.events import EventReader
 from bpf.links import LinkTable, fingerprint
+from bpf.live import live_pairs
 from bpf.loader import Options
 from bpf.maps import BpfMap, PerCpuArray
 from bpf.netlink import Netlink, with_netlink
 from bpf.pinned import read_counts
-from bpf.structs import Connection, CtValue, EventsBudget, FragmentKey, FragmentValue, Tuple
+from bpf.structs import Connection, CtValue, EventsBudget, FragmentKey, FragmentValue, NamesKey, NamesValue, Tuple
 from bpf.tables import Changes, Tables
 from config.policy.resolved import Direction, Snapshot
 from proxy.datapath.placement import Placement, asked, place
@@ -30,6 +31,8 @@ from proxy.datapath.report import DatapathStatus, SyncReport
 from proxy.datapath.state import StateBuilder
 
 _MAX_WORKERS: Final = 128
+_SLOTS: Final[Mapping[int, int]] = {SOCK_STREAM: 0, SOCK_DGRAM: _MAX_WORKERS * 2}
+"""Where in `proxy_sockets` the sockets of each type begin."""
 
 
 @dataclass(slots=True)
@@ -42,6 +45,7 @@ class Datapath:
     _tables: Tables
     _listener_lookup: int
     _attachments: Attachments
+    _options: Options
     _services: tuple[Network, ...]
     _states: StateBuilder
     _attached: dict[int, int] = field(default_factory=dict)
@@ -67,8 +71,7 @@ class Datapath:
         try:
             tables = Tables(loaded.maps, options.policy_entries)
             if loaded.replaces is not None:
-                saved = _saved_early_demux(pin_dir)
-                tables.update_config(saved_early_demux=saved + 1 if saved is not None else 0)
+                tables.update_config(saved_early_demux=_saved_early_demux(pin_dir))
             _prepare_node(tables, attachments, loaded.programs["from_bounce"])
             if services:
                 translation.ensure(())
@@ -81,7 +84,7 @@ class Datapath:
             loaded.close()
             raise
         states = StateBuilder(services, options.policy_entries)
-        opened = cls(loaded.adopted, events, loaded, tables, listener_lookup, attachments, services, states)
+        opened = cls(loaded.adopted, events, loaded, tables, listener_lookup, attachments, options, services, states)
         opened._has_table = bool(services)
         opened._translate_if_needed()
         return opened
@@ -90,6 +93,23 @@ class Datapath:
     def connections_fd(self) -> int:
         """The map `proxy_conns`, for the workers' `ConnectionTable`. Close-on-exec: pass it on explicitly."""
         return self._loaded.maps["proxy_conns"]
+
+    @property
+    def names_fd(self) -> int:
+        """The map `names`, for `NamesMap`. Close-on-exec as well."""
+        return self._loaded.maps["names"]
+
+    def judge_again(self) -> None:
+        """A new epoch: every flow is judged anew at its next packet."""
+        with self._changing:
+            self._tables.next_epoch()
+
+    def live_connections(self, pairs: set[tuple[bytes, bytes]]) -> set[tuple[bytes, bytes]]:
+        """Of these pairs of addresses (own, peer; 16 bytes each, IPv4 mapped) those between which a flow lives.
+
+        Looks at every flow: milliseconds.
+        """
+        return live_pairs(self._loaded.maps["ct"], pairs, self._options)
 
     def sync(self, snapshot: Snapshot) -> SyncReport:
         """Make the snapshot the kernel's truth. Safe to repeat, also after it failed half-way."""
@@ -189,21 +209,24 @@ class Datapath:
         translation.ensure({*placement.found.values(), *self._watched})
         self._has_table = True
 
-    def set_listeners(self, listeners: Iterable[tuple[int, int, int]]) -> None:
-        """(worker index, address family, descriptor of a transparent listening socket) of every worker.
+    def set_listeners(self, listeners: Iterable[tuple[int, int, int, int]]) -> None:
+        """(worker index, address family, socket type, descriptor of a transparent socket) of every worker: what listens
+        for connections, and what takes datagrams.
 
         The kernel forgets a listener by itself when its last descriptor is closed; until then the map holds no
         reference that keeps it alive.
         """
-        slots = {worker * 2 + (family == AddressFamily.AF_INET6): fd for worker, family, fd in listeners}
-        if any(not 0 <= slot < _MAX_WORKERS * 2 for slot in slots):
+        wanted = list(listeners)
+        workers = {worker for worker, *_ in wanted}
+        if any(not 0 <= worker < _MAX_WORKERS for worker in workers):
             raise BpfError(f"there can be {_MAX_WORKERS} workers, numbered from 0")
+        slots = {_slot(worker, family, kind): fd for worker, family, kind, fd in wanted}
         sockets = BpfMap("proxy_sockets", self._loaded.maps["proxy_sockets"], c_uint32, c_uint64)
         with self._changing:
             for slot, fd in slots.items():
                 sockets.set(c_uint32(slot), c_uint64(fd))
-            self._tables.update_config(workers=max(slots, default=-1) // 2 + 1)
-            for slot in set(range(_MAX_WORKERS * 2)) - set(slots):
+            self._tables.update_config(workers=max(workers, default=-1) + 1)
+            for slot in set(range(_MAX_WORKERS * 4)) - set(slots):
                 sockets.delete_if_present(c_uint32(slot))
 
     def status(self) -> DatapathStatus:
@@ -232,6 +255,7 @@ class Datapath:
             "ct": BpfMap("ct", maps["ct"], Tuple, CtValue).count(),
             "proxy_conns": BpfMap("proxy_conns", maps["proxy_conns"], Tuple, Connection).count(),
             "fragments": BpfMap("fragments", maps["fragments"], FragmentKey, FragmentValue).count(),
+            "names": BpfMap("names", maps["names"], NamesKey, NamesValue).count(),
             **{name: sizes[name] for name in ("endpoints", "endpoints_by_if", "ipcache", "policy")},
         }
         capacities = self._loaded.capacities
@@ -260,15 +284,18 @@ class Datapath:
         self.close()
 
 
+def _slot(worker: int, family: int, kind: int) -> int:
+    return _SLOTS[kind] + worker * 2 + (family == AddressFamily.AF_INET6)
+
+
 def _prepare_node(tables: Tables, attachments: Attachments, from_bounce: int) -> None:
     def prepare(ip: Netlink) -> None:
         ifindex = node.ensure_bounce_device(ip)
         node.ensure_routing(ip)
         attachments.forget_gone({link.index for link in LinkTable(ip).links})
         attachments.attach(ip, ifindex, Hook.INGRESS, "from_bounce", from_bounce)
-        found = node.disable_early_demux()
         config = tables.read_config()
-        saved = config.saved_early_demux or found + 1
+        saved = node.disable_early_demux(config.saved_early_demux)
         tables.update_config(bounce_ifindex=ifindex, saved_early_demux=saved, epoch=max(1, config.epoch))
 
     with_netlink(prepare)
@@ -286,11 +313,9 @@ def cleanup(pin_dir: Path) -> list[str]:
         return removed + translation.remove() + node.remove(ip)
 
     removed = with_netlink(remove)
-    if saved is not None:
-        removed.append(node.restore_early_demux(saved))
-    return removed + loader.unpin(pin_dir)
+    return removed + node.restore_early_demux(saved) + loader.unpin(pin_dir)
 
 
-def _saved_early_demux(pin_dir: Path) -> int | None:
+def _saved_early_demux(pin_dir: Path) -> int:
     config = loader.read_config(pin_dir)
-    return config.saved_early_demux - 1 if config and config.saved_early_demux else None
+    return config.saved_early_demux if config else 0

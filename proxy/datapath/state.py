@@ -114,6 +114,8 @@ def _flags(endpoint: Endpoint, policy: EndpointPolicy | None) -> EndpointFlag:
     ):
         if section.enforced:
             flags |= enforced | tried if section.audit else enforced
+    if any(rule.names for rule in policy.egress.rules):
+        flags |= EndpointFlag.NAMES
     return flags
 
 

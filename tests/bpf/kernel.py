@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from bpf.events import EventReader, EventType, PacketEvent
 from bpf.loader import LoadedObject, Options, load
 from bpf.maps import BpfMap
 from bpf.marks import MARK_MASK, MARK_RESET, MARK_TO_PROXY
+from bpf.model import Names
+from bpf.names import NamesMap, make_lock
 from bpf.progrun import TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC, run_program
 from bpf.structs import Connection, CtValue, FragmentKey, FragmentValue, Tuple
 from bpf.tables import Changes, DesiredState, Tables
@@ -42,10 +45,19 @@ class Kernel:
         self._events = EventReader(loaded.maps["events"])
         self.flows = BpfMap("ct", loaded.maps["ct"], Tuple, CtValue)
         self.fragments = BpfMap("fragments", loaded.maps["fragments"], FragmentKey, FragmentValue)
+        self._lock_fd = make_lock()
+        self.names = NamesMap(loaded.maps["names"], self._lock_fd)
         self._connections = BpfMap("proxy_conns", loaded.maps["proxy_conns"], Tuple, Connection)
 
     def apply(self, state: DesiredState) -> Changes:
         return self.tables.apply(state)
+
+    def set_names(self, opened: Names) -> None:
+        """Endpoint and address → the groups of names that have opened it; all others are closed."""
+        for endpoint, address, _ in list(self.names.items()):
+            self.names.change(endpoint, address, lambda slots: (), 1)
+        for (endpoint, destination), groups in opened.items():
+            self.names.open(endpoint, [destination.packed], groups, 0, 1)
 
     def forget_flows(self) -> None:
         for key in list(self.flows.keys()):
@@ -98,6 +110,7 @@ class Kernel:
     def close(self) -> None:
         self._events.close()
         self._loaded.close()
+        os.close(self._lock_fd)
 
 
 @contextlib.contextmanager

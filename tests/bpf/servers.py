@@ -92,8 +92,9 @@ class TransparentProxy:
         for thread in self._threads:
             thread.start()
 
-    def slots(self) -> list[tuple[int, int, int]]:
-        return [(0, int(one.family), one.fileno()) for one in self.listeners]
+    def slots(self) -> list[tuple[int, int, int, int]]:
+        """As `Datapath.set_listeners` takes them."""
+        return [(0, int(one.family), int(one.type), one.fileno()) for one in self.listeners]
 
     def kill(self) -> None:
         """As a killed process: every socket is gone at once."""

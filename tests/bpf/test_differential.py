@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bpf.marks import MARK_FROM_PROXY, MARK_RESET, MARK_SERVICE, ORIGIN_SHIFT
-from bpf.model import Direction, Model, judge
+from bpf.model import Direction, Model, Names, judge
 from bpf.tables import SERVICE_IDENTITY, DesiredState, EndpointFlag, Policy, Row, RowKey, RowVerdict
 from tests.bpf import packets as p
 from tests.bpf.kernel import POD_A, POD_B, Kernel
@@ -18,7 +19,8 @@ from tests.bpf.states import A4, A6, B4, B6, ID_A, ID_B, ID_REMOTE, NODE4, REMOT
 pytestmark = pytest.mark.bpf
 
 # Few values, so that rows, packets and flows meet.
-IDENTITIES = (0, 1, 9, 10, ID_A, ID_B, ID_REMOTE)
+GROUPS = tuple((3 << 23) + number for number in range(3))
+IDENTITIES = (0, 1, 9, 10, ID_A, ID_B, ID_REMOTE, *GROUPS)
 PORTS = (80, 81, 96, 443, 8080)
 VIP4, VIP6 = "10.96.0.1", "fd96::1"
 V4, V6 = (A4, B4, NODE4, REMOTE4, WORLD4, VIP4), (A6, B6, REMOTE6, WORLD6, VIP6)
@@ -44,7 +46,7 @@ policies: st.SearchStrategy[Policy] = st.dictionaries(
     st.builds(Row, st.sampled_from(RowVerdict), st.integers(1, 99), st.just(0) | st.integers(100, 199)),
     max_size=12,
 )
-flags = st.sampled_from([EndpointFlag(number) for number in range(32)])
+flags = st.sampled_from([EndpointFlag(number) for number in range(64)])
 _SERVICES = {ip_network(f"{VIP4}/32"): SERVICE_IDENTITY, ip_network(f"{VIP6}/128"): SERVICE_IDENTITY}
 
 
@@ -107,18 +109,31 @@ def steps(draw: st.DrawFn) -> tuple[str, bytes, int]:
     return "to_pod", draw(frames()), draw(st.sampled_from((0, 0, 0, 0, from_a, MARK_FROM_PROXY, MARK_RESET)))
 
 
-conversations = st.lists(st.one_of(steps(), steps(), steps(), steps(), states), min_size=1, max_size=14)
+addresses = st.sampled_from([ip_address(text) for text in (*V4, *V6)])
+openings: st.SearchStrategy[Names] = st.dictionaries(
+    st.tuples(st.integers(1, 2), addresses), st.lists(st.sampled_from(GROUPS), min_size=1, max_size=3), max_size=6
+)
+conversations = st.lists(st.one_of(steps(), steps(), steps(), steps(), states, openings), min_size=1, max_size=14)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(start=states, conversation=conversations)
+@given(start=states, opened=openings, conversation=conversations)
 def test_programs_and_model_agree(
-    programs: Kernel, start: DesiredState, conversation: list[tuple[str, bytes, int] | DesiredState]
+    programs: Kernel,
+    start: DesiredState,
+    opened: Names,
+    conversation: list[tuple[str, bytes, int] | DesiredState | Names],
 ) -> None:
     programs.forget_flows()
     programs.apply(start)
+    programs.set_names(opened)
     model = Model(start)
+    model.names = opened
     for step in conversation:
+        if isinstance(step, Mapping):
+            programs.set_names(step)
+            model.names = step
+            continue
         if isinstance(step, DesiredState):
             if programs.apply(step).any:
                 model.state, model.epoch = step, model.epoch + 1

@@ -6,11 +6,11 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from bpf.model import Direction, Model, find_row, identity_of, judge
+from bpf.model import TO_PROXY, Direction, Model, find_row, identity_of, judge
 from bpf.reasons import DropReason
 from bpf.tables import DesiredState, EndpointFlag, Policy, Row, RowVerdict
 from tests.bpf import packets
-from tests.bpf.packets import ACK, FIN, RST, SYN, TCP, UDP
+from tests.bpf.packets import ACK, FIN, RST, SCTP, SYN, TCP, UDP
 from tests.bpf.states import (
     A4,
     A6,
@@ -24,6 +24,7 @@ from tests.bpf.states import (
     ID_A,
     ID_B,
     INGRESS,
+    NODE4,
     NONE,
     REDIRECT,
     REMOTE4,
@@ -182,7 +183,7 @@ def test_of_two_tried_deny_rules_the_peers_own_is_named() -> None:
 
 def test_what_has_no_proxy_to_go_to_passes_uninspected_only_if_tried_out() -> None:
     wanted = state(b=rows(REDIRECT, row(0, INGRESS)), b_flags=ENFORCE_INGRESS | TRY_INGRESS)
-    judged = judge(wanted, ip_address(A4), ip_address(B4), UDP, 53)
+    judged = judge(wanted, ip_address(A4), ip_address(B4), SCTP, 53)
     assert (judged.verdict, judged.audited) == (0, -DropReason.PROXY_REDIRECTION_NOT_SUPPORTED_FOR_PROTOCOL)
 
 
@@ -196,10 +197,50 @@ def test_the_direction_that_is_told_is_that_of_the_refusal() -> None:
     assert (judged.verdict, judged.direction) == (POLICY_DENIED, Direction.INGRESS)
 
 
-def test_only_tcp_can_go_to_the_proxy() -> None:
+def test_only_tcp_and_udp_can_go_to_the_proxy() -> None:
     wanted = state(b=rows(REDIRECT, row(0, INGRESS)), b_flags=ENFORCE_INGRESS)
     unsupported = -DropReason.PROXY_REDIRECTION_NOT_SUPPORTED_FOR_PROTOCOL
-    assert judge(wanted, ip_address(A4), ip_address(B4), UDP, 53).verdict == unsupported
+    verdicts = [judge(wanted, ip_address(A4), ip_address(B4), protocol, 53).verdict for protocol in (TCP, UDP, SCTP)]
+    assert verdicts == [TO_PROXY, TO_PROXY, unsupported]
+
+
+NAMED = (3 << 23) + 5
+"""A group of names."""
+
+BY_NAME = rows(ALLOW, row(NAMED, EGRESS, TCP, 443), rule=4)
+NAMES = ENFORCE_EGRESS | EndpointFlag.NAMES
+
+
+def named(destination: str, flags: EndpointFlag = NAMES, opened: tuple[int, ...] = (NAMED,)) -> int:
+    """The verdict on a connection from A to port 443, with the address opened for A."""
+    wanted = state(a=BY_NAME, a_flags=flags)
+    names = {(1, ip_address(destination)): opened}
+    return judge(wanted, ip_address(A4), ip_address(destination), TCP, 443, names=names).verdict
+
+
+def test_a_name_opens_an_address_outside() -> None:
+    assert named(WORLD4) == 0
+    assert named(WORLD4, opened=()) == -DropReason.POLICY_DENIED
+    assert named(WORLD4, opened=(NAMED + 1,)) == -DropReason.POLICY_DENIED
+
+
+def test_a_name_opens_nothing_inside_the_cluster() -> None:
+    for inside in (B4, NODE4, REMOTE4):
+        assert named(inside) == -DropReason.POLICY_DENIED
+
+
+def test_what_a_name_has_opened_counts_for_that_endpoint_only() -> None:
+    wanted = state(a=BY_NAME, b=BY_NAME, a_flags=NAMES, b_flags=NAMES)
+    names = {(2, ip_address(WORLD4)): (NAMED,)}
+    assert judge(wanted, ip_address(A4), ip_address(WORLD4), TCP, 443, names=names).verdict < 0
+    assert judge(wanted, ip_address(B4), ip_address(WORLD4), TCP, 443, names=names).verdict == 0
+
+
+def test_a_deny_rule_is_stronger_than_a_name() -> None:
+    wanted = state(a={**BY_NAME, **rows(DENY, row(9, EGRESS))}, a_flags=NAMES)
+    names = {(1, ip_address(WORLD4)): (NAMED,)}
+    verdict = judge(wanted, ip_address(A4), ip_address(WORLD4), TCP, 443, names=names).verdict
+    assert verdict == -DropReason.POLICY_DENY
 
 
 OPEN_TO_80 = rows(ALLOW, row(ID_A, INGRESS, TCP, 80))

@@ -58,11 +58,12 @@ WEB = state(
         **rows(ALLOW, row(ID_REMOTE, EGRESS, p.SCTP, 36412), row(ID_REMOTE, EGRESS, p.TCP, 8080, bits=12), rule=12),
         **rows(ALLOW, row(ID_REMOTE, EGRESS, p.ICMP, 8), row(ID_REMOTE, EGRESS, p.ICMPV6, 128), rule=13),
         **rows(REDIRECT, row(9, EGRESS, p.TCP, 80), row(10, EGRESS, p.TCP, 80), row(9, EGRESS, p.UDP, 80), rule=14),
+        **rows(REDIRECT, row(9, EGRESS, p.SCTP, 80), rule=14),
         **rows(DENY, row(9, EGRESS, p.TCP, 25), row(10, EGRESS, p.TCP, 25), rule=15),
     },
     b={
         **rows(ALLOW, row(ID_A, INGRESS, p.TCP, 80), row(0, INGRESS, p.TCP, 443), rule=21),
-        **rows(REDIRECT, row(0, INGRESS, p.TCP, 8443), rule=22),
+        **rows(REDIRECT, row(0, INGRESS, p.TCP, 8443), row(0, INGRESS, p.UDP, 8443), rule=22),
         **rows(DENY, row(ID_A, INGRESS, p.TCP, 22), rule=23),
     },
     a_flags=ENFORCE_EGRESS,
@@ -72,7 +73,7 @@ AUDITED = state(a_flags=ENFORCE_EGRESS | AUDIT, b_flags=ENFORCE_INGRESS | AUDIT)
 _TRIED_ROWS = {
     **rows(NONE, row(0, INGRESS, p.TCP, 80), rule=0, audited=31),
     **rows(ALLOW, row(0, INGRESS, p.TCP, 443), rule=32, audited=31),
-    **rows(REDIRECT, row(0, INGRESS, p.TCP, 8443), row(0, INGRESS, p.UDP, 8443), rule=33),
+    **rows(REDIRECT, row(0, INGRESS, p.TCP, 8443), row(0, INGRESS, p.SCTP, 8443), rule=33),
     **rows(DENY, row(0, INGRESS, p.TCP, 22), rule=34, audited=31),
 }
 TRIED = state(b=_TRIED_ROWS, b_flags=ENFORCE_INGRESS | TRY_INGRESS)
@@ -178,6 +179,7 @@ LINK = [
     to_b("forged solicitation that was routed", CLOSED, p.icmpv6(REMOTE6, B6, 135, 254), -R.POLICY_DENIED),
 ]
 
+PIECE = p.piece(p.udp(A4, 1, WORLD4, 80), 1, 0, more=True)
 POLICY = [
     case("not enforced", OPEN, p.tcp(A4, 1, B4, 80), PASS),
     case("not enforced, to the world", OPEN, p.udp(A6, 1, WORLD6, 80), PASS),
@@ -209,7 +211,10 @@ POLICY = [
     case("redirect without a proxy", WEB, p.tcp(A4, 1, WORLD4, 80), -R.SOCKET_LOOKUP_FAILED),
     case("redirect without a proxy, ipv6", WEB, p.tcp(A6, 1, WORLD6, 80), -R.SOCKET_LOOKUP_FAILED),
     case("redirect by the destination", WEB, p.tcp(A4, 1, B4, 8443), -R.SOCKET_LOOKUP_FAILED),
-    case("redirect of udp", WEB, p.udp(A4, 1, WORLD4, 80), -R.PROXY_REDIRECTION_NOT_SUPPORTED_FOR_PROTOCOL),
+    case("redirect of udp without a proxy", WEB, p.udp(A4, 1, WORLD4, 80), -R.SOCKET_LOOKUP_FAILED),
+    case("redirect of udp in pieces", WEB, PIECE, -R.IP_FRAGMENTATION_NOT_SUPPORTED),
+    case("redirect of sctp", WEB, p.sctp(A4, 1, WORLD4, 80), -R.PROXY_REDIRECTION_NOT_SUPPORTED_FOR_PROTOCOL),
+    to_b("redirect of udp from outside bounces", WEB, p.udp(WORLD4, 1, B4, 8443), TO_PROXY),
     to_b("redirect from outside bounces", WEB, p.tcp(WORLD4, 1, B4, 8443), TO_PROXY),
     to_b("redirect from outside bounces, ipv6", WEB, p.tcp(WORLD6, 1, B6, 8443), TO_PROXY),
     to_b("from the proxy", CLOSED, p.tcp(WORLD4, 1, B4, 80), PASS, mark=MARK_FROM_PROXY),
@@ -225,7 +230,7 @@ POLICY = [
     to_b("tried out, default deny", TRIED, p.tcp(WORLD4, 1, B4, 79), PASS),
     to_b("tried out, deny rule", TRIED, p.tcp(WORLD4, 1, B4, 80), PASS),
     to_b("tried out, for the proxy", TRIED, p.tcp(WORLD4, 1, B4, 8443), TO_PROXY),
-    to_b("tried out, for the proxy that does not speak it", TRIED, p.udp(WORLD4, 1, B4, 8443), PASS),
+    to_b("tried out, for the proxy that does not speak it", TRIED, p.sctp(WORLD4, 1, B4, 8443), PASS),
     to_b("tried out, deny rule in earnest", TRIED, p.tcp(WORLD4, 1, B4, 22), -R.POLICY_DENY),
     to_b("deny rule tried out, default deny in earnest", TRIED_DENY, p.tcp(WORLD4, 1, B4, 80), -R.POLICY_DENIED),
     to_b("deny rule tried out, allowed", TRIED_DENY, p.tcp(WORLD4, 1, B4, 443), PASS),
