@@ -135,3 +135,14 @@ class KafkaLimits:
 
     session_topics: int = 10000
     """Topics of one share session."""
+
+
+@dataclass(frozen=True, slots=True)
+class DnsLimits:
+    """Bounds of one DNS connection over TCP. A message has at most 65,535 bytes, so there is never more of one."""
+
+    pending_queries: int = 128
+    """Queries that wait for their answer. Beyond it they fail (SERVFAIL)."""
+
+    timeout_ns: int = 4_000_000_000
+    """How long a server has for an answer; then SERVFAIL."""

@@ -23,6 +23,9 @@ NAMES = (
     "opening",
     "kafka_request",
     "kafka_answer",
+    "dns_query",
+    "dns_answer",
+    "dns_tcp",
 )
 """Of the targets, which must not be imported before the parsers are instrumented."""
 

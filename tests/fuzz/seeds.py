@@ -13,7 +13,7 @@ from zlib import crc32
 from parsers.http2 import frames
 from parsers.http2.frames import PREFACE
 from parsers.http2.hpack import encode
-from tests.fuzz import kafka
+from tests.fuzz import dns, kafka
 from tests.fuzz.framing import server_side
 from tests.fuzz.regressions import REGRESSIONS
 from tests.fuzz.shaping import shape
@@ -51,6 +51,9 @@ _FILES: dict[str, tuple[str, ...]] = {
     "opening": _HTTP1 + _HTTP2,
     "kafka_request": (),
     "kafka_answer": (),
+    "dns_query": (),
+    "dns_answer": (),
+    "dns_tcp": (),
 }
 SOURCES = tuple(Source(target, file) for target, files in _FILES.items() for file in (*files, OWN))
 
@@ -151,6 +154,9 @@ def _own(target: str) -> Iterator[bytes]:
         "tls_hello": lambda: map(_arriving, _own_hellos()),
         "kafka_request": kafka.request_seeds,
         "kafka_answer": kafka.answer_seeds,
+        "dns_query": dns.query_seeds,
+        "dns_answer": dns.answer_seeds,
+        "dns_tcp": dns.tcp_seeds,
         "opening": lambda: map(
             _arriving, [PREFACE, PREFACE[:7], PREFACE[:2] + b"X", b"\x16\3\1", b"GET", b"\r\n", b"PRI"]
         ),

@@ -29,6 +29,7 @@ from parsers.http2.hpack import MAX_TABLE, Decoder, Field, encode
 from parsers.limits import Http1Limits, Http2Limits
 from parsers.tls.filter import TlsFilter
 from tests.fuzz import judge as judging
+from tests.fuzz.dns import dns_answer, dns_query, dns_tcp
 from tests.fuzz.framing import Headers, read_as_client, read_as_server, server_side, trailers, without_credit
 from tests.fuzz.judge import Forgetful, Judge, Permit, permits, permits_no_tunnel
 from tests.fuzz.kafka import kafka_answer, kafka_request
@@ -522,5 +523,8 @@ TARGETS: MappingProxyType[str, Target] = MappingProxyType(
         "opening": opening,
         "kafka_request": kafka_request,
         "kafka_answer": kafka_answer,
+        "dns_query": dns_query,
+        "dns_answer": dns_answer,
+        "dns_tcp": dns_tcp,
     }
 )
