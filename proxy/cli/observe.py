@@ -134,14 +134,16 @@ def _format_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def observe(ctx: click.Context, /, **options: Any) -> None:
     """Show flows: what was allowed and denied, and why.
 
-    The same filter repeated means OR, different filters mean AND. --pod, --ip, --label, --port, --identity and
-    --namespace match either side; with --from- or --to- before the name, only that side.
+    The same filter repeated means OR, different filters mean AND. --pod, --ip, --fqdn, --label, --port, --identity
+    and --namespace match either side; with --from- or --to- before the name, only that side.
 
     \b
     Examples:
       penstock observe                                   the last 20 flows
       penstock observe -f --verdict DROPPED --why        denials as they happen, with their reasons
       penstock observe --to-pod web/api --http-method POST --http-path '^/v1/'
+      penstock observe --protocol dns --verdict DROPPED  DNS queries that were refused
+      penstock observe --to-fqdn '*.example.com'         connections to what DNS calls so
       penstock observe --since 5m --not --protocol dns -o json | jq .flow
       penstock observe --input-file flows.json -o table
     """

@@ -7,7 +7,7 @@ revisions stay at hand.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +21,12 @@ _KEPT_REVISIONS: Final = 16
 _CACHE_LIMIT: Final = 65536
 _NAMED_POLICIES: Final = 8
 """So many policies are named for a default deny; more would drown the flow."""
+
+_NAMES: Final = 16
+"""So many names of an address are told."""
+
+NamesOf = Callable[[int, str], tuple[str, ...]]
+"""(endpoint, address as text) → the names under which the endpoint has been told of the address, without final dots."""
 
 OWN_KIND: Final = "Penstock"
 """`Origin.kind` of rules that Penstock adds by itself."""
@@ -57,10 +63,14 @@ class Attribution:
 
 
 class Enricher:
-    """Shared by all producers of one agent. `publish` each new snapshot before its first records arrive."""
+    """Shared by all producers of one agent. `publish` each new snapshot before its first records arrive.
 
-    def __init__(self, node_name: str = "") -> None:
+    `names_of` may be set later; without it addresses have no names.
+    """
+
+    def __init__(self, node_name: str = "", names_of: NamesOf | None = None) -> None:
         self.node_name = node_name
+        self.names_of = names_of
         self._snapshot = Snapshot(0)
         self._origins: dict[int, Mapping[int, Origin]] = {}
         self._addresses: dict[str, Workload] | None = None
@@ -100,6 +110,12 @@ class Enricher:
             labels=label_texts(labels),
             pod_name=workload.name,
         )
+
+    def names(self, endpoint: int, address: str) -> tuple[str, ...]:
+        """What the endpoint of this node (0: none) knows the address by."""
+        if self.names_of is None or not (endpoint and address):
+            return ()
+        return self.names_of(endpoint, address)[:_NAMES]
 
     def _by_address(self) -> dict[str, Workload]:
         if self._addresses is None:

@@ -31,6 +31,9 @@ _PROTOCOL_NAMES: Final = {
     "vrrp": ("VRRP",),
     "igmp": ("IGMP",),
 }
+_NAME_PATTERN: Final = re.compile(r"[-a-z0-9_.*]+")
+_NAME_CHARACTERS: Final = r"[-a-z0-9_.\\]*"
+"""Backslashes: names have all other bytes as `\\DDD`."""
 _L7_PROTOCOLS: Final = ("dns", "http", "kafka")
 _REASON_NAMES: Final = frozenset(name for name, _ in DROP_REASONS.values())
 
@@ -186,22 +189,50 @@ def _http_method(values: Sequence[str]) -> Predicate:
     return lambda flow: bool(flow.l7 and flow.l7.http and flow.l7.http.method.upper() in wanted)
 
 
+def _expressions(values: Sequence[str]) -> list[Any]:
+    # RE2 as in the policies: linear time whatever an observer asks the agent to match.
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return [re2.compile(value, options) for value in values]
+    except re2.error as error:
+        raise FilterError(f"not a regular expression: {error}") from None
+
+
 def _http_text(of: Callable[[str], str]) -> Callable[[Sequence[str]], Predicate]:
     def make(values: Sequence[str]) -> Predicate:
-        # RE2 as in the policies: linear time whatever an observer asks the agent to match.
-        import re2
-
-        options = re2.Options()
-        options.log_errors = False
-        try:
-            wanted = [re2.compile(value, options) for value in values]
-        except re2.error as error:
-            raise FilterError(f"not a regular expression: {error}") from None
+        wanted = _expressions(values)
         return lambda flow: bool(
             flow.l7 and flow.l7.http and any(regex.search(of(flow.l7.http.url)) for regex in wanted)
         )
 
     return make
+
+
+def _dns_query(values: Sequence[str]) -> Predicate:
+    wanted = _expressions(values)
+    return lambda flow: bool(flow.l7 and flow.l7.dns and any(regex.search(flow.l7.dns.query) for regex in wanted))
+
+
+def _fqdn(side: str) -> Callable[[Sequence[str]], Predicate]:
+    attribute = f"{side}_names"
+
+    def make(values: Sequence[str]) -> Predicate:
+        wanted = _expressions([_name_expression(value) for value in values])
+        return lambda flow: any(
+            regex.search(name.lower().removesuffix(".")) for name in getattr(flow, attribute) for regex in wanted
+        )
+
+    return make
+
+
+def _name_expression(pattern: str) -> str:
+    plain = pattern.lower().strip().removesuffix(".")
+    if not _NAME_PATTERN.fullmatch(plain):
+        raise FilterError(f"not a name: {pattern!r}; expected for example api.example.com or *.example.com")
+    return f"^{plain.replace('.', '[.]').replace('*', _NAME_CHARACTERS)}$"
 
 
 def url_path(url: str) -> str:
@@ -238,11 +269,13 @@ FIELDS: Final[Mapping[str, Callable[[Any], Predicate]]] = {
     "uuid": _uuid,
     "source_ip": _ip("source"),
     "source_pod": _pod("source"),
+    "source_fqdn": _fqdn("source"),
     "source_label": _label("source"),
     "source_port": _port("source"),
     "source_identity": _identity("source"),
     "destination_ip": _ip("destination"),
     "destination_pod": _pod("destination"),
+    "destination_fqdn": _fqdn("destination"),
     "destination_label": _label("destination"),
     "destination_port": _port("destination"),
     "destination_identity": _identity("destination"),
@@ -253,6 +286,7 @@ FIELDS: Final[Mapping[str, Callable[[Any], Predicate]]] = {
     "http_status_code": _http_status,
     "protocol": _protocol,
     "reply": _reply,
+    "dns_query": _dns_query,
     "http_method": _http_method,
     "http_path": _http_text(url_path),
     "http_url": _http_text(str),

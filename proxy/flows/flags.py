@@ -96,12 +96,14 @@ _FLAGS: Final = (
     *_sided("namespace", "pod", "NS", "Pods of a namespace", short="n", convert=_namespace, group="pod"),
     *_sided("label", "label", "SELECTOR", "Labels, as in app=web,env!=dev or reserved:world", short="l", group="label"),
     *_sided("ip", "ip", "ADDRESS", "Address or CIDR", group="ip"),
+    *_sided("fqdn", "fqdn", "NAME", "DNS name of the address; * stands for any characters", group="fqdn"),
     *_sided("port", "port", "PORT", "Port", group="port"),
     *_sided("identity", "identity", "ID", "Identity: a number or reserved name", convert=_identity, group="identity"),
     Flag("http-method", Side.FLOW, "http_method", "METHOD", "HTTP method, any case"),
     Flag("http-path", Side.FLOW, "http_path", "REGEX", "HTTP path, RE2, not anchored"),
     Flag("http-url", Side.FLOW, "http_url", "REGEX", "HTTP URL, RE2, not anchored"),
     Flag("http-status", Side.FLOW, "http_status_code", "STATUS", "HTTP status: 404, or a prefix such as 4+ or 50+"),
+    Flag("dns-query", Side.FLOW, "dns_query", "REGEX", "Name that is asked for, with its final dot, RE2, not anchored"),
     Flag("drop-reason-desc", Side.FLOW, "drop_reason_desc", "REASON", "Drop reason, as in POLICY_DENIED"),
     Flag("traffic-direction", Side.FLOW, "traffic_direction", "DIRECTION", "ingress or egress"),
     Flag("uuid", Side.FLOW, "uuid", "UUID", "The flow with this uuid"),
@@ -157,7 +159,7 @@ class _Pair:
     def filters(self) -> list[FlowFilter]:
         if not self._left:
             return []
-        self._refuse_http_with_other_types()
+        self._refuse_requests_with_other_types()
         if self._left == self._right:
             return [FlowFilter.parse(self._left)]
         return [FlowFilter.parse(self._left), FlowFilter.parse(self._right)]
@@ -175,11 +177,11 @@ class _Pair:
         for side in _sides_of(flag):
             self._used[f"{flag.group}/{side}"] = flag.name
 
-    def _refuse_http_with_other_types(self) -> None:
+    def _refuse_requests_with_other_types(self) -> None:
         types = self._left.get("event_type", [])
-        http = next((key for key in self._left if key.startswith("http_")), None)
-        if http and types and not all(item["type"] == EventType.L7 for item in types):
-            raise FilterError(f"filter on {http.replace('_', ' ')} needs event type l7: drop --type or use --type l7")
+        field = next((key for key in self._left if key.startswith(("http_", "dns_"))), None)
+        if field and types and not all(item["type"] == EventType.L7 for item in types):
+            raise FilterError(f"filter on {field.replace('_', ' ')} needs event type l7: drop --type or use --type l7")
 
 
 def _sides_of(flag: Flag) -> tuple[str, ...]:

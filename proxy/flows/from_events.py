@@ -145,12 +145,20 @@ class PacketEvent:
     interface: int = 0
 
 
+class Sides(msgspec.Struct, frozen=True, gc=False):
+    """Both ends of a packet. The names are those that each knows the other's address by, where that is elsewhere."""
+
+    source: Endpoint
+    destination: Endpoint
+    source_names: tuple[str, ...]
+    destination_names: tuple[str, ...]
+
+
 class EventRecord(msgspec.Struct, frozen=True, gc=False):
     verdict: int
     event_type: int
     event: PacketFacts
-    source: Endpoint
-    destination: Endpoint
+    sides: Sides
     attribution: Attribution
     other: Attribution
     node_name: str
@@ -176,23 +184,15 @@ class EventFlows:
             verdict, kind = event.verdict, event.kind
             denied = verdict in _DENIED
             attribution = other = _NO_POLICY
-            side = self._enricher.side
-            # An endpoint of this node is known by its number; its address would only have to be put into words.
-            local, remote = event.source_endpoint, event.destination_endpoint
-            source = side(local, event.source_identity, "" if local else event.source)
-            destination = side(remote, event.destination_identity, "" if remote else event.destination)
+            sides = self._sides(event)
             if kind is EventKind.VERDICT or event.reason in _BY_POLICY:
                 direction = event.direction if event.direction is not None else Direction.INGRESS
                 attribution = self._attribution(event, event.rule, direction, denied)
                 if event.other_rule and not denied:
                     other = self._attribution(event, event.other_rule, _OPPOSITE[direction], denied)
-                records.append(
-                    self._record(event, verdict, EventType.POLICY_VERDICT, source, destination, attribution, other)
-                )
+                records.append(self._record(event, verdict, EventType.POLICY_VERDICT, sides, attribution, other))
             if kind is EventKind.DROP:
-                records.append(
-                    self._record(event, Verdict.DROPPED, EventType.DROP, source, destination, attribution, other)
-                )
+                records.append(self._record(event, Verdict.DROPPED, EventType.DROP, sides, attribution, other))
         self._ring.extend(records)
 
     def lost(self, count: int, cpu: int | None = None) -> None:
@@ -204,12 +204,24 @@ class EventFlows:
         event: PacketFacts,
         verdict: Verdict,
         kind: EventType,
-        source: Endpoint,
-        destination: Endpoint,
+        sides: Sides,
         attribution: Attribution,
         other: Attribution,
     ) -> EventRecord:
-        return EventRecord(verdict, kind, event, source, destination, attribution, other, self._enricher.node_name)
+        return EventRecord(verdict, kind, event, sides, attribution, other, self._enricher.node_name)
+
+    def _sides(self, event: PacketFacts) -> Sides:
+        side, names = self._enricher.side, self._enricher.names
+        # An endpoint of this node is known by its number; its address would only have to be put into words.
+        local, remote = event.source_endpoint, event.destination_endpoint
+        source = "" if local else event.source
+        destination = "" if remote else event.destination
+        return Sides(
+            side(local, event.source_identity, source),
+            side(remote, event.destination_identity, destination),
+            names(remote, source),
+            names(local, destination),
+        )
 
     def _attribution(self, event: PacketFacts, rule: int, direction: Direction, denied: bool) -> Attribution:
         subject = event.source_endpoint if direction is Direction.EGRESS else event.destination_endpoint
@@ -235,10 +247,12 @@ def _flow(record: EventRecord, uuid: str) -> Flow:
         drop_reason=reason,
         ip=Ip(event.source, event.destination, 6 if ":" in event.source else 4) if event.source else None,
         l4=l4,
-        source=record.source,
-        destination=record.destination,
+        source=record.sides.source,
+        destination=record.sides.destination,
         type=FlowType.L3_L4,
         node_name=record.node_name,
+        source_names=record.sides.source_names,
+        destination_names=record.sides.destination_names,
         event_type=record.event_type,
         event_sub_type=reason if is_drop else 0,
         traffic_direction=_DIRECTIONS[event.direction],

@@ -18,6 +18,7 @@ from proxy.flows.model import (
     L4,
     L7,
     Deciding,
+    Dns,
     Endpoint,
     Flow,
     Http,
@@ -168,6 +169,8 @@ def _l7(l7: L7 | None) -> Json:
         )
     elif l7.kafka is not None:
         fields["kafka"] = _kafka(l7.kafka)
+    elif l7.dns is not None:
+        fields["dns"] = _dns(l7.dns)
     elif l7.kind:
         fields[l7.kind] = {}
     return fields
@@ -181,6 +184,21 @@ def _kafka(kafka: Kafka) -> Json:
             "api_key": kafka.api_key,
             "correlation_id": kafka.correlation_id,
             "topic": kafka.topic,
+        }
+    )
+
+
+def _dns(dns: Dns) -> Json:
+    return _present(
+        {
+            "query": dns.query,
+            "ips": list(dns.ips),
+            "ttl": dns.ttl,
+            "cnames": list(dns.cnames),
+            "observation_source": dns.observation_source,
+            "rcode": dns.rcode,
+            "qtypes": list(dns.qtypes),
+            "rrtypes": list(dns.rrtypes),
         }
     )
 
@@ -356,7 +374,8 @@ def _l7_from(data: Mapping[str, Any] | None, extension: Mapping[str, Any] | None
     kind = next((name for name in ("http", "dns", "kafka") if name in data), "")
     http = _http_from(data["http"]) if kind == "http" else None
     kafka = _kafka_from(data["kafka"], extension or {}) if kind == "kafka" else None
-    return L7(_enum(model.L7Type, data.get("type")), int(data.get("latency_ns", 0)), kind, http, kafka)
+    dns = _dns_from(data["dns"]) if kind == "dns" else None
+    return L7(_enum(model.L7Type, data.get("type")), int(data.get("latency_ns", 0)), kind, http, kafka, dns)
 
 
 def _http_from(fields: Mapping[str, Any]) -> Http:
@@ -373,6 +392,19 @@ def _kafka_from(fields: Mapping[str, Any], extension: Mapping[str, Any]) -> Kafk
         int(fields.get("correlation_id", 0)),
         _text(fields, "topic"),
         _text(extension, CLIENT_ID),
+    )
+
+
+def _dns_from(fields: Mapping[str, Any]) -> Dns:
+    return Dns(
+        _text(fields, "query"),
+        _texts(fields, "ips"),
+        int(fields.get("ttl", 0)),
+        _texts(fields, "cnames"),
+        _text(fields, "observation_source"),
+        int(fields.get("rcode", 0)),
+        _texts(fields, "qtypes"),
+        _texts(fields, "rrtypes"),
     )
 
 

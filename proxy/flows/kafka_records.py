@@ -13,9 +13,8 @@ import msgspec
 from config.policy.kafka_apis import API_NAMES
 from proxy.flows import summary
 from proxy.flows.enrich import Attribution
-from proxy.flows.links import ALLOWED, POLICY_DENIED_NAME, UNATTRIBUTED, Link, policies, traffic_direction
-from proxy.flows.model import L7, EventType, Flow, FlowType, Kafka, L7Type, Verdict
-from proxy.flows.reasons import POLICY_DENIED
+from proxy.flows.links import Link, exchange_flow
+from proxy.flows.model import L7, Flow, Kafka, L7Type
 from proxy.flows.wire import KafkaExchange
 
 
@@ -43,34 +42,12 @@ def api_name(key: int) -> str:
 
 
 def _kafka_flow(record: KafkaRecord, uuid: str) -> Flow:
-    exchange, link, reply = record.exchange, record.link, record.response
-    verdict = Verdict(record.verdict)
-    dropped = verdict is Verdict.DROPPED
+    exchange, reply = record.exchange, record.response
     kafka = _kafka(exchange, exchange.error_code if reply else 0)
-    latency = exchange.latency_ns if reply else 0
-    # A response carries no decision of its own; its request says who decided.
-    attribution = UNATTRIBUTED if reply else record.attribution
-    return Flow(
-        time_ns=record.time_ns,
-        uuid=uuid,
-        verdict=verdict,
-        drop_reason=POLICY_DENIED if dropped else 0,
-        ip=link.ip(reply),
-        l4=link.l4(reply),
-        source=link.destination if reply else link.source,
-        destination=link.source if reply else link.destination,
-        type=FlowType.L7,
-        node_name=link.node_name,
-        l7=L7(L7Type.RESPONSE if reply else L7Type.REQUEST, latency, "kafka", kafka=kafka),
-        event_type=EventType.L7,
-        traffic_direction=traffic_direction(exchange.direction),
-        drop_reason_desc=POLICY_DENIED_NAME if dropped else "",
-        is_reply=reply,
-        summary=summary.kafka_response(kafka) if reply else summary.kafka_request(kafka),
-        deciding=None if reply else attribution.deciding(exchange.reason),
-        **policies(attribution, exchange.direction, verdict),
-        policy_log=() if verdict in ALLOWED else (attribution.log(exchange.reason),),
-    )
+    if reply:
+        l7 = L7(L7Type.RESPONSE, exchange.latency_ns, "kafka", kafka=kafka)
+        return exchange_flow(record, uuid, l7, summary.kafka_response(kafka))
+    return exchange_flow(record, uuid, L7(L7Type.REQUEST, 0, "kafka", kafka=kafka), summary.kafka_request(kafka))
 
 
 def _kafka(exchange: KafkaExchange, code: int) -> Kafka:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final
 
 from config.policy.kafka_apis import API_NAMES
 from parsers.kafka.errors import ERROR_NAMES
-from proxy.flows.wire import KAFKA_BUCKETS_MS, OTHER_TOPIC, KafkaCount
+from proxy.flows.durations import BUCKETS, Durations
+from proxy.flows.wire import OTHER_TOPIC, KafkaCount
 
 MAX_SERIES: Final = 8192
 """Combinations told apart. Workers bound their topics; beyond this, whatever they say, new ones are `other`."""
@@ -23,14 +23,6 @@ DurationKey = tuple[str, int, int]
 """Topic, API key, direction."""
 
 
-@dataclass(slots=True)
-class Durations:
-    """`buckets` as in `KafkaCount`."""
-
-    sum_ns: int = 0
-    buckets: list[int] = field(default_factory=lambda: [0] * (len(KAFKA_BUCKETS_MS) + 1))
-
-
 class KafkaTotals:
     """`requests` by all that is told apart; `durations` of those that were answered."""
 
@@ -40,7 +32,7 @@ class KafkaTotals:
 
     def add(self, counts: Iterable[KafkaCount]) -> None:
         for count in counts:
-            if len(count.buckets) == len(KAFKA_BUCKETS_MS) + 1:
+            if len(count.buckets) == BUCKETS:
                 self._add(count)
 
     def _add(self, count: KafkaCount) -> None:
@@ -52,10 +44,4 @@ class KafkaTotals:
             topic = OTHER_TOPIC
         self.requests[topic, key, code, direction] += count.count
         if any(count.buckets):
-            self._add_durations(self.durations.setdefault((topic, key, direction), Durations()), count)
-
-    @staticmethod
-    def _add_durations(durations: Durations, count: KafkaCount) -> None:
-        durations.sum_ns += count.latency_ns
-        for index, more in enumerate(count.buckets):
-            durations.buckets[index] += more
+            self.durations.setdefault((topic, key, direction), Durations()).add(count.latency_ns, count.buckets)

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Final, TypedDict
+from typing import Final, Protocol, TypedDict
 
 import msgspec
 
 from config.policy.resolved import Direction
 from proxy.flows.enrich import Attribution
-from proxy.flows.model import L4, Endpoint, Ip, Policy, TrafficDirection, Verdict
+from proxy.flows.model import (
+    L4,
+    L7,
+    Endpoint,
+    EventType,
+    Flow,
+    FlowType,
+    Ip,
+    Policy,
+    TrafficDirection,
+    Verdict,
+)
 from proxy.flows.reasons import POLICY_DENIED, reason_name
 from proxy.flows.wire import Connection
 
 ALLOWED: Final = frozenset((Verdict.FORWARDED, Verdict.REDIRECTED))
 UNATTRIBUTED: Final = Attribution()
 POLICY_DENIED_NAME: Final = reason_name(POLICY_DENIED)
+_L4_NAMES: Final = {6: "TCP", 17: "UDP"}
 _DIRECTIONS: Final = {0: TrafficDirection.INGRESS, 1: TrafficDirection.EGRESS}
 
 
 class Link(msgspec.Struct, frozen=True, gc=False):
-    """What all records of a connection share."""
+    """What all records of a connection share. The names are those that each side knows the other's address by."""
 
     facts: Connection
     source: Endpoint
     destination: Endpoint
     node_name: str
+    source_names: tuple[str, ...] = ()
+    destination_names: tuple[str, ...] = ()
 
     def ip(self, reply: bool) -> Ip:
         client, server = self.facts.client, self.facts.server
@@ -33,7 +47,64 @@ class Link(msgspec.Struct, frozen=True, gc=False):
 
     def l4(self, reply: bool) -> L4:
         client, server = self.facts.client_port, self.facts.server_port
-        return L4("TCP", server, client) if reply else L4("TCP", client, server)
+        name = _L4_NAMES.get(self.facts.protocol, "TCP")
+        return L4(name, server, client) if reply else L4(name, client, server)
+
+
+class _Exchanged(Protocol):
+    @property
+    def direction(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+
+
+class ExchangeRecord(Protocol):
+    """A request, or its response: what records of all protocols have."""
+
+    @property
+    def verdict(self) -> int: ...
+    @property
+    def time_ns(self) -> int: ...
+    @property
+    def response(self) -> bool: ...
+    @property
+    def exchange(self) -> _Exchanged: ...
+    @property
+    def link(self) -> Link: ...
+    @property
+    def attribution(self) -> Attribution: ...
+
+
+def exchange_flow(record: ExchangeRecord, uuid: str, l7: L7, words: str) -> Flow:
+    """`words`: the flow's summary."""
+    exchange, link, reply = record.exchange, record.link, record.response
+    verdict = Verdict(record.verdict)
+    dropped = verdict is Verdict.DROPPED
+    # A response carries no decision of its own; its request says who decided.
+    attribution = UNATTRIBUTED if reply else record.attribution
+    return Flow(
+        time_ns=record.time_ns,
+        uuid=uuid,
+        verdict=verdict,
+        drop_reason=POLICY_DENIED if dropped else 0,
+        ip=link.ip(reply),
+        l4=link.l4(reply),
+        source=link.destination if reply else link.source,
+        destination=link.source if reply else link.destination,
+        type=FlowType.L7,
+        node_name=link.node_name,
+        source_names=link.destination_names if reply else link.source_names,
+        destination_names=link.source_names if reply else link.destination_names,
+        l7=l7,
+        event_type=EventType.L7,
+        traffic_direction=traffic_direction(exchange.direction),
+        drop_reason_desc=POLICY_DENIED_NAME if dropped else "",
+        is_reply=reply,
+        summary=words,
+        deciding=None if reply else attribution.deciding(exchange.reason),
+        **policies(attribution, exchange.direction, verdict),
+        policy_log=() if verdict in ALLOWED else (attribution.log(exchange.reason),),
+    )
 
 
 class Policies(TypedDict):

@@ -146,6 +146,21 @@ class Kafka:
 
 
 @dataclass(frozen=True, slots=True)
+class Dns:
+    """Names end in a dot. Requests have no more than `query`, `observation_source` and `qtypes`; `rcode` is the number
+    of RFC 6895, `rrtypes` are those of the answer's records, in their order."""
+
+    query: str
+    ips: tuple[str, ...] = ()
+    ttl: int = 0
+    cnames: tuple[str, ...] = ()
+    observation_source: str = ""
+    rcode: int = 0
+    qtypes: tuple[str, ...] = ()
+    rrtypes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class L7:
     """`kind` is the key of the record in the `l7` message (http, dns, kafka), empty when there is none."""
 
@@ -154,6 +169,7 @@ class L7:
     kind: str = ""
     http: Http | None = None
     kafka: Kafka | None = None
+    dns: Dns | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Names of what flows carry: drop reasons, reserved identities and labels, as Cilium's users know them.
+"""Names of what flows carry: drop reasons, DNS errors, reserved identities and labels, as Cilium's users know them.
 
 The producer of a drop event passes its own name and words; this table serves L7 refusals, filters and flows read
 from a file.
@@ -48,6 +48,30 @@ DROP_REASONS: Final[dict[int, tuple[str, str]]] = {
     205: ("DROP_PUNT_PROXY", "Punt to proxy"),
 }
 
+# Hubble's words; numbers of RFC 6895.
+RCODES: Final[dict[int, str]] = {
+    0: "No Error",
+    1: "Format Error",
+    2: "Server Failure",
+    3: "Non-Existent Domain",
+    4: "Not Implemented",
+    5: "Query Refused",
+    6: "Name Exists when it should not",
+    7: "RR Set Exists when it should not",
+    8: "RR Set that should exist does not",
+    9: "Not Authorized",
+    10: "Name not contained in zone",
+    11: "DSO-TYPE Not Implemented",
+    16: "Bad OPT Version",
+    17: "Key not recognized",
+    18: "Signature out of time window",
+    19: "Bad TKEY Mode",
+    20: "Duplicate key name",
+    21: "Algorithm not supported",
+    22: "Bad Truncation",
+    23: "Bad/missing Server Cookie",
+}
+
 _WORDS: Final = dict(DROP_REASONS.values())
 _NUMBERS: Final = {name: number for number, (name, _) in DROP_REASONS.items()}
 
@@ -83,6 +107,11 @@ def reason_words(number: int, name: str = "") -> str:
 
 def reason_number(name: str) -> int:
     return _NUMBERS.get(name, 0)
+
+
+def rcode_words(code: int) -> str:
+    """What an answer's code says, as people read it."""
+    return RCODES.get(code, "Unknown")
 
 
 def identity_number(text: str) -> int | None:

@@ -10,6 +10,7 @@ from typing import Final
 from proxy.flows.model import (
     L4,
     L7,
+    Dns,
     EventType,
     Flow,
     Http,
@@ -20,7 +21,10 @@ from proxy.flows.model import (
     TrafficDirection,
     Verdict,
 )
-from proxy.flows.reasons import reason_words
+from proxy.flows.reasons import rcode_words, reason_words
+
+DNS_PROXY: Final = "proxy"
+"""`observation_source` of DNS records: seen by a proxy, not in packets."""
 
 _MATCH_WORDS: Final = ("none", "L3-Only", "L3-L4", "L4-Only", "all", "L3-Proto", "Proto-Only")
 
@@ -82,6 +86,26 @@ def kafka_response(kafka: Kafka) -> str:
     return f"Kafka response {told} return code {kafka.error_code}"
 
 
+def dns_request(dns: Dns) -> str:
+    return f"DNS Query {dns.query} {','.join(dns.qtypes)}"
+
+
+def dns_response(dns: Dns) -> str:
+    """The two spaces of an answer without addresses are Hubble's."""
+    if dns.rcode:
+        answer = f"RCode: {rcode_words(dns.rcode)}"
+    else:
+        ips = [_quoted(",".join(dns.ips))] if dns.ips else []
+        answer = " ".join((*ips, *([f"CNAMEs: {_quoted(','.join(dns.cnames))}"] if dns.cnames else [])))
+    who = "Proxy" if dns.observation_source == DNS_PROXY else "Query"
+    return f"DNS Answer {answer} TTL: {dns.ttl} ({who} {dns.query} {','.join(dns.qtypes)})"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 def l4_summary(l4: L4) -> str:
     if l4.protocol == "TCP":
         return f"TCP Flags: {tcp_flags(l4.flags)}" if l4.flags else "TCP"
@@ -111,6 +135,8 @@ def _l7_summary(l7: L7) -> str:
         return http_response(l7.http, l7.latency_ns) if is_response else http_request(l7.http)
     if l7.kafka is not None:
         return kafka_response(l7.kafka) if is_response else kafka_request(l7.kafka)
+    if l7.dns is not None:
+        return dns_response(l7.dns) if is_response else dns_request(l7.dns)
     return ""
 
 
@@ -119,7 +145,7 @@ def type_word(flow: Flow) -> str:
     if flow.l7 is not None:
         kind = flow.l7.kind or "l7"
         word = f"{kind}-{flow.l7.type.name.lower()}"
-        return f"{word} proxy" if kind == "dns" else word
+        return f"{word} {flow.l7.dns.observation_source}".rstrip() if flow.l7.dns is not None else word
     match flow.event_type:
         case EventType.DROP:
             return reason_words(flow.drop_reason or flow.event_sub_type, flow.drop_reason_desc)

@@ -34,7 +34,7 @@ MAX_UNCONFIRMED_TOPICS: Final = 250
 UNKNOWN: Final = -1
 """A kind of request that is not known here; among error codes, Kafka's own for an unknown error."""
 
-_BOUNDS_NS: Final = tuple(bound * 1_000_000 for bound in wire.KAFKA_BUCKETS_MS)
+_BOUNDS_NS: Final = tuple(bound * 1_000_000 for bound in wire.BUCKETS_MS)
 
 _Key = tuple[str, int, int, int]
 

@@ -6,24 +6,31 @@ Refused exchanges are kept before allowed ones; what exceeds a batch is counted,
 from __future__ import annotations
 
 from collections import Counter
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
+from config.policy.resolved import Protocol as IpProtocol
+from parsers.dns.judging import DnsExchange
 from parsers.http.judging import Exchange
 from parsers.http2.conversation import Complaint
 from parsers.kafka.judging import KafkaExchange
 from proxy.flows import wire
 from proxy.flows.model import Verdict
-from proxy.worker import kafka_reports
+from proxy.worker import dns_reports, kafka_reports
 from proxy.worker.judges import Note
 
 MAX_EXCHANGES_PER_BATCH = 256
-"""At fifty batches a second: 12,800 exchanges a second and worker can be observed, those of Kafka among them."""
+"""At fifty batches a second: 12,800 exchanges a second and worker can be observed, those of all protocols together."""
 
 MAX_FAILURES_PER_BATCH = 1024
 
 
 class Reporting(Protocol):
-    """The tag of an exchange: a connection that can be told about."""
+    """The tag of an exchange: a connection that can be told about.
+
+    With UDP it is a query and its answer, of which nothing is told later than in the batch of their exchange.
+    """
 
     is_reported: bool
 
@@ -33,13 +40,14 @@ class Reporting(Protocol):
     def describe(self) -> wire.Connection: ...
 
 
-_E = TypeVar("_E", Exchange, KafkaExchange)
+_E = TypeVar("_E", Exchange, KafkaExchange, DnsExchange)
 
 
 class Reports:
     """One worker's outbox. Times are wall-clock ns: monotonic + `clock_offset_ns`.
 
-    The lists are those that filters put into; what is in them is taken out.
+    The lists are those that filters put into; what is in them is taken out. `dns_timeout_s`: how long DNS servers have
+    for their answers.
     """
 
     def __init__(
@@ -50,6 +58,8 @@ class Reports:
         clock_offset_ns: int,
         *,
         kafka: list[KafkaExchange] | None = None,
+        dns: list[DnsExchange] | None = None,
+        dns_timeout_s: float = 0.0,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._worker = worker
@@ -57,6 +67,9 @@ class Reports:
         self._complaints = complaints
         self._kafka: list[KafkaExchange] = [] if kafka is None else kafka
         self._kafka_counts = kafka_reports.KafkaCounts()
+        self._dns: list[DnsExchange] = [] if dns is None else dns
+        self._dns_counts = dns_reports.DnsCounts(int(dns_timeout_s * 1e9))
+        self._lessons = dns_reports.Lessons()
         self._offset = clock_offset_ns
         self._failures: list[wire.Failure] = []
         self._connections: list[wire.Connection] = []
@@ -77,6 +90,14 @@ class Reports:
         told = (int(note.verdict), int(note.direction), said, note.reason, note.rule, note.revision)
         self._keep(connection, wire.Failure(connection.id, now + self._offset, *told))
 
+    def learnt(self, endpoint: int, name: str, addresses: Sequence[bytes], ttl: int, now: int) -> None:
+        """An answer told the endpoint that `name` (lower case, no final dot) has these addresses, for `ttl` seconds."""
+        self._learn(endpoint, name, addresses, ttl, now + self._offset)
+
+    def _learn(self, endpoint: int, name: str, addresses: Sequence[bytes], ttl: int, time_ns: int) -> None:
+        if not self._lessons.add(endpoint, name, addresses, ttl, time_ns):
+            self.limit("learnt_names")
+
     def _keep(self, connection: Reporting, record: wire.Failure) -> None:
         if len(self._failures) >= MAX_FAILURES_PER_BATCH:
             self._lost += 1
@@ -95,21 +116,25 @@ class Reports:
 
     def lose(self, batch: wire.Batch) -> None:
         """A batch that could not be sent: its records are lost, its counters and connections are not."""
-        self._lost += batch.lost + len(batch.exchanges) + len(batch.kafka) + len(batch.failures)
+        self._lost += batch.lost + len(batch.exchanges) + len(batch.kafka) + len(batch.dns) + len(batch.failures)
         self.counters.update(batch.counters)
         self._kafka_counts.restore(batch.kafka_counts)
-        self._connections = batch.connections + self._connections
+        self._dns_counts.restore(batch.dns_counts)
+        for item in batch.learnt:
+            self._learn(item.endpoint, item.name, item.addresses, item.ttl, item.time_ns)
+        # What is UDP had no records but those that are lost.
+        lasting = [told for told in batch.connections if told.protocol != IpProtocol.UDP]
+        self._connections = lasting + self._connections
         self._closed = batch.closed + self._closed
 
     def take(self) -> wire.Batch | None:
         """Everything since the last call, or None if there is nothing."""
-        exchanges, kafka = self._take_exchanges()
+        exchanges, kafka, dns = self._take_exchanges()
         self._take_complaints()
         self._closed += [connection.id for connection in self._ended if connection.is_reported]
         self._ended.clear()
-        # Whatever is counted has a counter as well.
-        records = exchanges or kafka or self._failures
-        if not (records or self._closed or self._lost or self.counters or self._connections):
+        # Whatever is recorded or counted has a counter as well.
+        if not (self.counters or self._closed or self._lost or self._connections or self._lessons):
             return None
         batch = wire.Batch(
             self._worker,
@@ -121,35 +146,36 @@ class Reports:
             dict(+self.counters),
             kafka,
             self._kafka_counts.take(),
+            dns,
+            self._dns_counts.take(),
+            self._lessons.take(),
         )
         self._connections, self._closed, self._failures, self._lost = [], [], [], 0
         self.counters.clear()
         return batch
 
-    def _take_exchanges(self) -> tuple[list[wire.Exchange], list[wire.KafkaExchange]]:
-        if not (self._exchanges or self._kafka):
-            return [], []
-        http_refused = [e for e in self._exchanges if not e.judged.ruling.permit]
-        http_allowed = [e for e in self._exchanges if e.judged.ruling.permit] if http_refused else self._exchanges
-        kafka_refused = [e for e in self._kafka if not e.ruling.permit]
-        kafka_allowed = [e for e in self._kafka if e.ruling.permit] if kafka_refused else self._kafka
-        self._count("requests", len(http_allowed), len(http_refused))
-        self._count("kafka", len(kafka_allowed), len(kafka_refused))
+    def _take_exchanges(self) -> tuple[list[wire.Exchange], list[wire.KafkaExchange], list[wire.DnsExchange]]:
+        if not (self._exchanges or self._kafka or self._dns):
+            return [], [], []
+        http = _taken(self._exchanges, lambda exchange: exchange.judged.ruling.permit)
+        kafka = _taken(self._kafka, lambda exchange: exchange.ruling.permit)
+        dns = _taken(self._dns, lambda exchange: exchange.ruling.permit)
+        for name, kind in (("requests", http), ("kafka", kafka), ("queries", dns)):
+            self.counters[f"{name}.allowed"] += len(kind.allowed)
+            self.counters[f"{name}.refused"] += len(kind.refused)
         codes = self._count_kafka()
-        http_room, kafka_room = _shares(MAX_EXCHANGES_PER_BATCH, len(http_refused), len(kafka_refused))
-        http, kafka = http_refused[:http_room], kafka_refused[:kafka_room]
-        rest = MAX_EXCHANGES_PER_BATCH - len(http) - len(kafka)
-        http_room, kafka_room = _shares(rest, len(http_allowed), len(kafka_allowed))
-        http += _newest(http_allowed, http_room)
-        kafka += _newest(kafka_allowed, kafka_room)
-        self._lost += len(self._exchanges) + len(self._kafka) - len(http) - len(kafka)
+        for exchange in self._dns:
+            self._dns_counts.add(exchange)
+        self._lost += _choose(http, kafka, dns)
+        told = (
+            [self._record(e) for e in http.chosen],
+            [self._kafka_record(e, codes[id(e)]) for e in kafka.chosen],
+            [self._dns_record(e) for e in dns.chosen],
+        )
         self._exchanges.clear()
         self._kafka.clear()
-        return [self._record(e) for e in http], [self._kafka_record(e, codes[id(e)]) for e in kafka]
-
-    def _count(self, kind: str, allowed: int, refused: int) -> None:
-        self.counters[f"{kind}.allowed"] += allowed
-        self.counters[f"{kind}.refused"] += refused
+        self._dns.clear()
+        return told
 
     def _count_kafka(self) -> dict[int, int]:
         """Also the error code of each exchange, by its identity: what is found once need not be looked for again."""
@@ -193,19 +219,49 @@ class Reports:
         self._tell(connection)
         return kafka_reports.record(exchange, connection.id, self._offset, code)
 
+    def _dns_record(self, exchange: DnsExchange) -> wire.DnsExchange:
+        connection: Reporting = exchange.tag  # type: ignore[assignment]  # as in `_record`
+        self._tell(connection)
+        return dns_reports.record(exchange, connection.id, self._offset)
+
     def _tell(self, connection: Reporting) -> None:
         if not connection.is_reported:
             connection.is_reported = True
             self._connections.append(connection.describe())
 
 
-def _shares(room: int, first: int, second: int) -> tuple[int, int]:
-    """How many of each fit: neither can take more than half from the other."""
-    half = room // 2
-    of_first = min(first, max(half, room - second))
-    return of_first, min(second, room - of_first)
+@dataclass(slots=True)
+class _Taken(Generic[_E]):
+    """Exchanges of one protocol since the last batch, and those among them that this one tells."""
+
+    refused: list[_E]
+    allowed: list[_E]
+    chosen: list[_E] = field(default_factory=list)
 
 
-def _newest(exchanges: list[_E], count: int) -> list[_E]:
-    """A copy."""
-    return exchanges[len(exchanges) - count :]
+def _taken(exchanges: list[_E], permit: Callable[[_E], bool]) -> _Taken[_E]:
+    refused = [exchange for exchange in exchanges if not permit(exchange)]
+    return _Taken(refused, [exchange for exchange in exchanges if permit(exchange)] if refused else exchanges)
+
+
+def _choose(*kinds: _Taken[Any]) -> int:
+    """Refused exchanges before allowed ones, and of these the newest. Returns how many there is no room for."""
+    refused = _shares(MAX_EXCHANGES_PER_BATCH, [len(kind.refused) for kind in kinds])
+    rest = MAX_EXCHANGES_PER_BATCH - sum(refused)
+    allowed = _shares(rest, [len(kind.allowed) for kind in kinds])
+    lost = 0
+    for kind, first, second in zip(kinds, refused, allowed, strict=True):
+        kind.chosen = kind.refused[:first] + kind.allowed[len(kind.allowed) - second :]
+        lost += len(kind.refused) + len(kind.allowed) - len(kind.chosen)
+    return lost
+
+
+def _shares(room: int, wanted: Sequence[int]) -> list[int]:
+    """How many of each kind fit. None can take more than an equal share of what those that want less leave."""
+    shares = [0] * len(wanted)
+    left = len(wanted)
+    for index in sorted(range(len(wanted)), key=wanted.__getitem__):
+        shares[index] = min(wanted[index], room // left)
+        room -= shares[index]
+        left -= 1
+    return shares

@@ -14,7 +14,18 @@ import pytest
 from proxy.flows.jsonpb import encode_line
 from tests.proxy.api.agent import Agent
 from tests.proxy.cli.conftest import Command
-from tests.proxy.flows.samples import NOON, batch, exchange, golden_node, refused
+from tests.proxy.flows.samples import (
+    DNS_SERVER,
+    NOON,
+    Node,
+    batch,
+    datagrams,
+    dns,
+    exchange,
+    golden_node,
+    refused,
+    refused_dns,
+)
 from tests.proxy.flows.test_printers import GOLDEN
 
 
@@ -130,6 +141,24 @@ def test_input_file(run: Command, recorded: bytes) -> None:
     assert run("observe", "--input-file", "-", input=recorded).output == GOLDEN
     dropped = run("observe", "--input-file", "-", "--verdict", "DROPPED", "-t", "l7", input=recorded)
     assert dropped.output == GOLDEN.splitlines(keepends=True)[2]
+
+
+def test_dns_flags(run: Command) -> None:
+    node = Node(names_of=lambda endpoint, address: ("dns.test",) if address == DNS_SERVER else ())
+    node.workers.add(batch(exchange()))
+    node.workers.add(batch(dns=[dns(number=2), refused_dns()], connections=[datagrams(2)]))
+    told = "".join(f"{encode_line(flow)}\n" for flow in node.flows())
+
+    def shown(*arguments: str) -> list[str]:
+        lines = run("observe", "--input-file", "-", *arguments, input=told).stdout.splitlines()
+        return [line.rpartition(" (")[2] for line in lines]
+
+    assert shown("--protocol", "dns", "--verdict", "DROPPED") == ["DNS Query evil.test. A)"]
+    assert shown("--dns-query", r"stripe\.com\.$", "--to-port", "53") == ["DNS Query api.stripe.com. A)"]
+    assert len(shown("--to-fqdn", "DNS.*")) == 3
+    assert shown("--to-fqdn", "dns", "--protocol", "dns") == []
+    wrong = run("observe", "--dns-query", "a", "--type", "drop")
+    assert (wrong.exit_code, "needs event type l7" in wrong.stderr) == (2, True)
 
 
 def test_fields_of_other_versions_pass_through_json(run: Command) -> None:

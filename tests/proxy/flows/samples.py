@@ -17,12 +17,22 @@ from config.policy.resolved import (
     Rule,
     Snapshot,
 )
-from proxy.flows.enrich import Enricher
+from proxy.flows.enrich import Enricher, NamesOf
 from proxy.flows.from_events import EventFlows
-from proxy.flows.from_workers import WorkerFlows
+from proxy.flows.from_workers import OnLearnt, WorkerFlows
 from proxy.flows.model import Flow, Observation, Verdict
 from proxy.flows.ring import FlowRing
-from proxy.flows.wire import Batch, Connection, Exchange, Failure, KafkaCount, KafkaExchange
+from proxy.flows.wire import (
+    Batch,
+    Connection,
+    DnsCount,
+    DnsExchange,
+    Exchange,
+    Failure,
+    KafkaCount,
+    KafkaExchange,
+    Learnt,
+)
 
 # 2026-01-02T03:04:05.678Z
 NOON = 1_767_323_045_678_000_000
@@ -154,6 +164,56 @@ def refused_kafka() -> KafkaExchange:
     return kafka(("secret",), Verdict.DROPPED, error_code=29, rule=0, reason='topic "secret" is not "orders"')
 
 
+DNS_SERVER = "10.0.0.2"
+"""The api pod is the DNS server, too."""
+
+
+def datagrams(number: int = 1, port: int = 5353) -> Connection:
+    """A query and its answer over UDP, as workers tell them."""
+    return Connection(number, "10.0.0.1", port, DNS_SERVER, 53, 11, 12, WEB, API, Protocol.UDP)
+
+
+def dns(
+    name: str = "api.stripe.com",
+    verdict: Verdict = Verdict.FORWARDED,
+    *,
+    number: int = 1,
+    query_type: str = "A",
+    rcode: int = 0,
+    addresses: tuple[bytes, ...] = (b"\xc0\x00\x02\x07", b"\xc0\x00\x02\x08"),
+    ttl: int = 30,
+    cnames: tuple[str, ...] = (),
+    types: tuple[str, ...] = ("A", "A"),
+    answered: bool = True,
+    direction: int = 0,
+    rule: int = 7,
+    reason: str = "",
+) -> DnsExchange:
+    return DnsExchange(
+        number,
+        NOON,
+        int(verdict),
+        direction,
+        name,
+        query_type,
+        rcode,
+        list(addresses),
+        ttl,
+        list(cnames),
+        list(types),
+        answered,
+        MS if answered else 0,
+        rule,
+        3,
+        reason,
+    )
+
+
+def refused_dns(rcode: int = 5) -> DnsExchange:
+    reason = 'name "evil.test" is not "*.stripe.com"'
+    return dns("evil.test", Verdict.DROPPED, rcode=rcode, addresses=(), ttl=0, types=(), rule=0, reason=reason)
+
+
 def batch(
     *exchanges: Exchange,
     connections: list[Connection] | None = None,
@@ -163,21 +223,26 @@ def batch(
     worker: int = 0,
     kafka: list[KafkaExchange] | None = None,
     kafka_counts: list[KafkaCount] | None = None,
+    dns: list[DnsExchange] | None = None,
+    dns_counts: list[DnsCount] | None = None,
+    learnt: list[Learnt] | None = None,
 ) -> Batch:
     told = [connection()] if connections is None else connections
     counters = {"requests": len(exchanges)}
     told_first = (worker, told, closed or [], list(exchanges), failures or [], lost, counters)
-    return Batch(*told_first, kafka or [], kafka_counts or [])
+    return Batch(*told_first, kafka or [], kafka_counts or [], dns or [], dns_counts or [], learnt or [])
 
 
 class Node:
     """Ring and producers of one agent."""
 
-    def __init__(self, capacity: int = 4095) -> None:
+    def __init__(
+        self, capacity: int = 4095, names_of: NamesOf | None = None, on_learnt: OnLearnt | None = None
+    ) -> None:
         self.ring = FlowRing(capacity, "node-1")
-        self.enricher = Enricher("node-1")
+        self.enricher = Enricher("node-1", names_of)
         self.enricher.publish(snapshot())
-        self.workers = WorkerFlows(self.ring, self.enricher)
+        self.workers = WorkerFlows(self.ring, self.enricher, on_learnt)
         self.events = EventFlows(self.ring, self.enricher)
 
     def observations(self) -> list[Observation]:

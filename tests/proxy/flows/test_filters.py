@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from proxy.flows.filters import FilterError, FlowFilter
@@ -59,6 +61,8 @@ def matching(*flags: tuple[str, str]) -> list[int]:
         ([("http-url", "api:8080")], [0, 1, 2, 3]),
         ([("http-status", "403")], [3]),
         ([("http-status", "2+"), ("http-status", "40+")], [1, 3]),
+        ([("dns-query", "")], []),
+        ([("fqdn", "*")], []),
         ([("drop-reason-desc", "POLICY_DENY")], [4]),
         ([("drop-reason-desc", "POLICY_DENIED")], [2]),
         ([("traffic-direction", "egress")], [4]),
@@ -84,17 +88,23 @@ def test_flags(flags: list[tuple[str, str]], expected: list[int]) -> None:
         ([("identity", "everyone")], "unknown identity 'everyone'"),
         ([("http-status", "600")], "expected a code such as 404"),
         ([("http-path", "(")], "not a regular expression"),
+        ([("dns-query", "(")], "not a regular expression"),
+        ([("fqdn", "")], "not a name: ''; expected for example api.example.com"),
+        ([("to-fqdn", ".")], "not a name: '.'"),
+        ([("fqdn", "a|b")], "not a name: 'a|b'"),
         ([("label", "a=b=c")], "not a label selector"),
         ([("drop-reason-desc", "BAD")], "unknown drop reason 'BAD'"),
         ([("traffic-direction", "up")], "unknown traffic direction"),
         ([("pods", "a")], "did you mean 'pod'"),
         ([("pod", "a"), ("namespace", "b")], "filters --pod and --namespace cannot be combined"),
         ([("label", "a"), ("from-label", "b")], "filters --label and --from-label cannot be combined"),
+        ([("fqdn", "a"), ("to-fqdn", "b")], "filters --fqdn and --to-fqdn cannot be combined"),
         ([("type", "drop"), ("http-method", "GET")], "needs event type l7"),
+        ([("type", "drop"), ("dns-query", "a")], "filter on dns query needs event type l7"),
     ],
 )
 def test_refusals_say_why(flags: list[tuple[str, str]], message: str) -> None:
-    with pytest.raises(FilterError, match=message.replace("(", r"\(")):
+    with pytest.raises(FilterError, match=re.escape(message)):
         matching(*flags)
 
 

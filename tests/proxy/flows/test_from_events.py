@@ -184,3 +184,19 @@ def test_frames_that_are_not_ip(node: Node) -> None:
     node.events.add([replace(DENIED, source="", destination="", protocol=0, reason=139)])
     (drop,) = node.flows()
     assert (drop.ip, drop.l4, type_word(drop)) == (None, None, "Unsupported L3 protocol")
+
+
+def test_addresses_elsewhere_have_the_names_that_pods_know_them_by() -> None:
+    known = {(12, "203.0.113.9"): ("client.test",), (11, "192.0.2.7"): ("api.test", "cdn.test")}
+    node = Node(names_of=lambda endpoint, address: known.get((endpoint, address), ()))
+    out = replace(DENIED, source="10.0.0.1", destination="192.0.2.7", source_endpoint=11, destination_endpoint=0)
+    inside = replace(DENIED, source="10.0.0.1", destination="10.0.0.2", source_endpoint=11)
+    node.events.add([DENIED, out, inside])
+    assert [(flow.source_names, flow.destination_names) for flow in node.flows()] == [
+        (("client.test",), ()),
+        (("client.test",), ()),
+        ((), ("api.test", "cdn.test")),
+        ((), ("api.test", "cdn.test")),
+        ((), ()),
+        ((), ()),
+    ]

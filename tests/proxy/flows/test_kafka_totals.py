@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from proxy.flows.from_workers import MAX_COUNTERS
 from proxy.flows.kafka_totals import MAX_SERIES, KafkaTotals
-from proxy.flows.wire import KAFKA_BUCKETS_MS, OTHER_TOPIC, Batch, KafkaCount
+from proxy.flows.wire import BUCKETS_MS, OTHER_TOPIC, Batch, KafkaCount
 from tests.proxy.flows.samples import Node, batch
 
-BUCKETS = len(KAFKA_BUCKETS_MS) + 1
+BUCKETS = len(BUCKETS_MS) + 1
 
 
 def count(topic: str = "orders", key: int = 0, code: int = 0, direction: int = 0, number: int = 2) -> KafkaCount:

@@ -1,0 +1,101 @@
+"""What workers count of DNS queries, added up for as long as the agent runs, told apart as Hubble does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from proxy.flows.durations import BUCKETS, Durations
+from proxy.flows.reasons import RCODES
+from proxy.flows.wire import MAX_COUNTED_ADDRESSES, DnsCount, DnsOutcome
+
+TYPES: Final[dict[int, str]] = {
+    1: "A",
+    2: "NS",
+    5: "CNAME",
+    6: "SOA",
+    10: "NULL",
+    12: "PTR",
+    13: "HINFO",
+    15: "MX",
+    16: "TXT",
+    28: "AAAA",
+    29: "LOC",
+    33: "SRV",
+    35: "NAPTR",
+    37: "CERT",
+    39: "DNAME",
+    43: "DS",
+    44: "SSHFP",
+    46: "RRSIG",
+    47: "NSEC",
+    48: "DNSKEY",
+    50: "NSEC3",
+    51: "NSEC3PARAM",
+    52: "TLSA",
+    59: "CDS",
+    60: "CDNSKEY",
+    64: "SVCB",
+    65: "HTTPS",
+    99: "SPF",
+    255: "ANY",
+    256: "URI",
+    257: "CAA",
+}
+"""Types that counts tell apart. Clients choose them, and there are 65,536."""
+
+UNKNOWN_TYPE: Final = "Unknown"
+"""All others."""
+
+TYPE_NAMES: Final = frozenset((*TYPES.values(), UNKNOWN_TYPE))
+
+MAX_SERIES: Final = 8192
+"""Combinations told apart. Only a worker that lies comes near; beyond this, new ones are of an unknown type."""
+
+_UNKNOWN_RCODE: Final = -1
+_OUTCOMES: Final = {int(outcome): outcome for outcome in DnsOutcome}
+
+QueryKey = tuple[str, bool]
+"""Type, and whether policy refused it."""
+
+ResponseKey = tuple[str, int, int]
+"""Type, code (-1: one that is not known here), addresses."""
+
+RecordKey = tuple[str, str]
+"""Type of the record, type of the query."""
+
+
+class DnsTotals:
+    """`queries` and `responses` are what clients sent and got; `records` those in servers' answers."""
+
+    def __init__(self) -> None:
+        self.queries: Counter[QueryKey] = Counter()
+        self.responses: Counter[ResponseKey] = Counter()
+        self.records: Counter[RecordKey] = Counter()
+        self.outcomes: Counter[DnsOutcome] = Counter()
+        self.durations: dict[DnsOutcome, Durations] = {}
+
+    def add(self, counts: Iterable[DnsCount]) -> None:
+        for count in counts:
+            if len(count.buckets) == BUCKETS:
+                self._add(count, _OUTCOMES.get(count.outcome, DnsOutcome.ERROR))
+
+    def _add(self, count: DnsCount, outcome: DnsOutcome) -> None:
+        asked = _known(count.query_type)
+        self.outcomes[outcome] += count.count
+        self.queries[asked, outcome is DnsOutcome.DENIED] += count.count
+        if any(count.buckets):
+            self.durations.setdefault(outcome, Durations()).add(count.latency_ns, count.buckets)
+        if count.rcode >= 0:
+            code = count.rcode if count.rcode in RCODES else _UNKNOWN_RCODE
+            key = (asked, code, max(0, min(count.addresses, MAX_COUNTED_ADDRESSES)))
+            if key not in self.responses and len(self.responses) >= MAX_SERIES:
+                key = (UNKNOWN_TYPE, _UNKNOWN_RCODE, 0)
+            self.responses[key] += count.count
+        for kind, number in count.records.items():
+            self.records[_known(kind), asked] += number
+
+
+def _known(kind: str) -> str:
+    return kind if kind in TYPE_NAMES else UNKNOWN_TYPE

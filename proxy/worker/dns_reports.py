@@ -1,0 +1,224 @@
+"""What a worker tells of DNS: a record of each query that is kept, exact counts of all, and what answers taught.
+
+Tens of thousands of queries a second pass here. Most answers of one moment are alike, so what one counts for is found
+once for all that have the same bytes; only those that are recorded are described.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from parsers.dns.answer import describe
+from parsers.dns.judging import DnsExchange
+from proxy.flows import wire
+from proxy.flows.dns_totals import TYPE_NAMES, TYPES, UNKNOWN_TYPE
+from proxy.flows.durations import BUCKETS
+from proxy.flows.model import Verdict
+from proxy.flows.wire import DnsOutcome
+from proxy.worker.judges import Note
+
+MAX_TOLD_RECORDS: Final = 64
+"""Addresses, aliases and types of an answer that a record tells."""
+
+MAX_LEARNT: Final = 4096
+"""Answers that a batch can hand on: 200,000 a second."""
+
+MAX_LEARNT_ADDRESSES: Final = 65536
+"""Addresses of all answers that a batch hands on."""
+
+_HEADER: Final = 12
+_BOUNDS_NS: Final = tuple(bound * 1_000_000 for bound in wire.BUCKETS_MS)
+_ADDRESS_TYPES: Final = frozenset(("A", "AAAA"))
+
+# What `IntEnum` costs when it is hashed would be half of what counting costs.
+_SERVED, _FAILED, _TIMEOUT, _DENIED, _ERROR = map(int, DnsOutcome)
+
+_Key = tuple[str, int, int, int]
+
+
+def record(exchange: DnsExchange, connection: int, offset_ns: int) -> wire.DnsExchange:
+    """`offset_ns`: from the worker's clock to wall-clock time."""
+    query, note = exchange.query, exchange.ruling.note
+    assert isinstance(note, Note)
+    told = describe(exchange.answer) if exchange.answer else None
+    return wire.DnsExchange(
+        connection,
+        exchange.started + offset_ns,
+        int(note.verdict),
+        int(note.direction),
+        query.name,
+        query.query_type,
+        exchange.rcode,
+        list(told.addresses[:MAX_TOLD_RECORDS]) if told else [],
+        told.ttl if told else 0,
+        list(told.cnames[:MAX_TOLD_RECORDS]) if told else [],
+        list(told.types[:MAX_TOLD_RECORDS]) if told else [],
+        exchange.rcode >= 0,
+        exchange.answered - exchange.started if exchange.answered else 0,
+        note.rule,
+        note.revision,
+        note.reason,
+    )
+
+
+@dataclass(slots=True)
+class _Row:
+    count: int = 0
+    latency_ns: int = 0
+    buckets: list[int] = field(default_factory=lambda: [0] * BUCKETS)
+    records: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class _Alike:
+    """Exchanges with the same answer."""
+
+    row: _Row
+    types: tuple[str, ...]
+    count: int = 0
+
+
+class DnsCounts:
+    """Counts between two batches. What the proxy answered itself `timeout_ns` after the query, or later, is what no
+    server answered; 0: there is no such time."""
+
+    def __init__(self, timeout_ns: int = 0) -> None:
+        self._timeout_ns = timeout_ns
+        self._rows: dict[_Key, _Row] = {}
+        self._alike: dict[tuple[str, int, int, bytes], _Alike] = {}
+
+    def add(self, exchange: DnsExchange) -> None:
+        answer, answered = exchange.answer, exchange.answered
+        latency = answered - exchange.started if answered else 0
+        outcome = _SERVED if answer else self._outcome(exchange, latency)
+        # Answers that are alike differ in their ids.
+        kind = (exchange.query.query_type, outcome, exchange.rcode, answer[2:])
+        alike = self._alike.get(kind)
+        if alike is None:
+            alike = self._alike[kind] = self._first(exchange, outcome)
+        alike.count += 1
+        row = alike.row
+        row.count += 1
+        if answered:
+            row.latency_ns += latency
+            row.buckets[bisect_left(_BOUNDS_NS, latency)] += 1
+
+    def _outcome(self, exchange: DnsExchange, latency: int) -> int:
+        """Of a query without a server's answer."""
+        if not exchange.ruling.permit:
+            note = exchange.ruling.note
+            assert isinstance(note, Note)
+            return _DENIED if note.verdict is Verdict.DROPPED else _ERROR
+        is_late = self._timeout_ns and latency >= self._timeout_ns
+        return _TIMEOUT if is_late or exchange.rcode < 0 else _FAILED
+
+    def _first(self, exchange: DnsExchange, outcome: int) -> _Alike:
+        types = record_types(exchange.answer) if exchange.answer else ()
+        addresses = sum(name in _ADDRESS_TYPES for name in types)
+        asked = exchange.query.query_type
+        key = (
+            asked if asked in TYPE_NAMES else UNKNOWN_TYPE,
+            outcome,
+            exchange.rcode,
+            min(addresses, wire.MAX_COUNTED_ADDRESSES),
+        )
+        return _Alike(self._row(key), types)
+
+    def take(self) -> list[wire.DnsCount]:
+        for alike in self._alike.values():
+            records = alike.row.records
+            for name in alike.types:
+                records[name] += alike.count
+        taken = [
+            wire.DnsCount(*key, row.count, row.latency_ns, row.buckets, dict(row.records))
+            for key, row in self._rows.items()
+        ]
+        self._rows.clear()
+        self._alike.clear()
+        return taken
+
+    def restore(self, counts: Iterable[wire.DnsCount]) -> None:
+        """What was taken and could not be sent."""
+        for count in counts:
+            row = self._row((count.query_type, count.outcome, count.rcode, count.addresses))
+            row.count += count.count
+            row.latency_ns += count.latency_ns
+            row.buckets = [mine + more for mine, more in zip(row.buckets, count.buckets, strict=True)]
+            row.records.update(count.records)
+
+    def _row(self, key: _Key) -> _Row:
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = _Row()
+        return row
+
+
+def record_types(answer: bytes) -> tuple[str, ...]:
+    """Of the records in the answer section (RFC 1035 §4.1), in their order.
+
+    The parser has accepted the answer before; in bytes that it would not accept, what is found may be anything.
+    """
+    if len(answer) < _HEADER:
+        return ()
+    questions, records = int.from_bytes(answer[4:6]), int.from_bytes(answer[6:8])
+    found: list[str] = []
+    try:
+        at = _HEADER
+        for _ in range(questions):
+            at = _behind_name(answer, at) + 4
+        for _ in range(records):
+            at = _behind_name(answer, at)
+            found.append(TYPES.get(answer[at] << 8 | answer[at + 1], UNKNOWN_TYPE))
+            at += 10 + (answer[at + 8] << 8 | answer[at + 9])
+    except IndexError:
+        pass
+    return tuple(found)
+
+
+def _behind_name(message: bytes, at: int) -> int:
+    length = message[at]
+    while length:
+        if length >= 0xC0:
+            return at + 2
+        at += length + 1
+        length = message[at]
+    return at + 1
+
+
+class Lessons:
+    """What answers told endpoints about names between two batches. Answers that say the same are one lesson."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, str, tuple[bytes, ...]], tuple[int, int]] = {}
+        self._addresses = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def add(self, endpoint: int, name: str, addresses: Sequence[bytes], ttl: int, time_ns: int) -> bool:
+        """False: there is no room for it."""
+        key = (endpoint, name, tuple(addresses))
+        known = self._known.get(key)
+        if known is not None:
+            before, then = known
+            if time_ns + ttl * 1_000_000_000 > then + before * 1_000_000_000:
+                self._known[key] = (ttl, time_ns)
+            return True
+        if len(self._known) >= MAX_LEARNT or self._addresses + len(addresses) > MAX_LEARNT_ADDRESSES:
+            return False
+        self._known[key] = (ttl, time_ns)
+        self._addresses += len(addresses)
+        return True
+
+    def take(self) -> list[wire.Learnt]:
+        taken = [
+            wire.Learnt(endpoint, name, list(addresses), ttl, time_ns)
+            for (endpoint, name, addresses), (ttl, time_ns) in self._known.items()
+        ]
+        self._known.clear()
+        self._addresses = 0
+        return taken
