@@ -21,6 +21,7 @@ from config.policy.resolved import Snapshot
 from proxy.flows import wire
 from proxy.supervise import Supervisor
 from proxy.worker.control import Deframer, Kind, frame
+from proxy.worker.datagrams import LOOPBACK, open_receiver
 from proxy.worker.options import WorkerOptions
 from proxy.worker.updates import WorkerChange, WorkerUpdate, change_between, for_workers
 from proxy.worker.upstream import transparent_socket
@@ -34,15 +35,24 @@ RESTART_DELAYS_S = (0.0, 0.2, 1.0, 5.0)
 STABLE_AFTER_S = 30.0
 
 
-def open_listeners() -> list[tuple[socket.AddressFamily, socket.socket]]:
+def open_listeners() -> list[socket.socket]:
     """One transparent listener per IP family, bound to loopback: reached by redirection only."""
     listeners = []
-    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+    for family, address in LOOPBACK.items():
         sock = transparent_socket(family)
         sock.bind((address, 0))
         sock.listen(LISTEN_BACKLOG)
-        listeners.append((family, sock))
+        listeners.append(sock)
     return listeners
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerMaps:
+    """Descriptors of the maps that workers use: `proxy_conns`, `names`, and the lock of the latter."""
+
+    connections: int
+    names: int
+    names_lock: int
 
 
 @dataclass(slots=True)
@@ -50,7 +60,8 @@ class WorkerProcess:
     """One worker slot. `told` is what its process was sent, `revision` what it has in force (0: not ready)."""
 
     index: int
-    listeners: list[tuple[socket.AddressFamily, socket.socket]]
+    listeners: list[socket.socket]
+    receivers: list[socket.socket]
     revision: int = 0
     pid: int = 0
     restarts: int = 0
@@ -66,23 +77,27 @@ class WorkerPool:
         self,
         count: int,
         options: WorkerOptions,
-        connection_map: int,
+        maps: WorkerMaps,
         supervisor: Supervisor,
         on_batch: Callable[[wire.Batch], None],
         on_end: Callable[[int], None],
     ) -> None:
-        self.workers = [WorkerProcess(index, open_listeners()) for index in range(count)]
+        self.workers = [
+            WorkerProcess(index, open_listeners(), [open_receiver(family) for family in LOOPBACK])
+            for index in range(count)
+        ]
         self.on_batch = on_batch
         self._on_end = on_end
         self._options = options
-        self._connection_map = connection_map
+        self._maps = maps
         self._supervisor = supervisor
         self._snapshot: Snapshot | None = None
         self._stopping = False
 
-    def listeners(self) -> list[tuple[int, int, int]]:
-        """(worker index, address family, file descriptor) of every listening socket."""
-        return [(w.index, int(family), sock.fileno()) for w in self.workers for family, sock in w.listeners]
+    def listeners(self) -> list[tuple[int, int, int, int]]:
+        """(worker index, address family, type, file descriptor) of every socket that clients are given to."""
+        found = [(w.index, sock) for w in self.workers for sock in (*w.listeners, *w.receivers)]
+        return [(index, int(sock.family), int(sock.type), sock.fileno()) for index, sock in found]
 
     async def start(self, snapshot: Snapshot) -> None:
         """Start all processes and wait until each has put the snapshot in force."""
@@ -134,10 +149,13 @@ class WorkerPool:
     async def _run_once(self, worker: WorkerProcess) -> None:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        fds = [sock.fileno() for _, sock in worker.listeners]
-        arguments = ["--control", str(theirs.fileno()), "--connections", str(self._connection_map)]
-        for fd in fds:
-            arguments += ["--listener", str(fd)]
+        maps = self._maps
+        inherited = {"--control": theirs.fileno(), "--connections": maps.connections}
+        inherited |= {"--names": maps.names, "--names-lock": maps.names_lock}
+        numbers = [*inherited.items()]
+        numbers += [("--listener", sock.fileno()) for sock in worker.listeners]
+        numbers += [("--receiver", sock.fileno()) for sock in worker.receivers]
+        arguments = [text for name, fd in numbers for text in (name, str(fd))]
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
@@ -145,7 +163,7 @@ class WorkerPool:
             "proxy.worker.main",
             *arguments,
             stdin=asyncio.subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(), self._connection_map, *fds),
+            pass_fds=[fd for _, fd in numbers],
         )
         theirs.close()
         worker.pid = process.pid
@@ -182,7 +200,7 @@ class WorkerPool:
 
     def close(self) -> None:
         for worker in self.workers:
-            for _, sock in worker.listeners:
+            for sock in (*worker.listeners, *worker.receivers):
                 sock.close()
 
 

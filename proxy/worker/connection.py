@@ -19,6 +19,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, cast
 
 from config.policy.resolved import Direction
+from parsers.dns.filter import DnsFilter
 from parsers.facts import ClientHello
 from parsers.filters import End, Filter
 from parsers.http.opening import Opening
@@ -30,7 +31,7 @@ from proxy.datapath import ConnectionFacts
 from proxy.flows import wire
 from proxy.flows.model import Verdict
 from proxy.worker.floods import FLOODS
-from proxy.worker.judges import ConnectionJudge, ConnectionRefused, HttpJudge, KafkaJudge, NameJudge, Note
+from proxy.worker.judges import ConnectionJudge, ConnectionRefused, DnsJudge, HttpJudge, KafkaJudge, NameJudge, Note
 from proxy.worker.upstream import UpstreamError, connect_upstream
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ MAX_LINGER_NS = 10_000_000_000
 WAKE_SLACK_S = 0.001
 """Timers of the loop count whole milliseconds: a filter is not woken before its time."""
 
-_PROTOCOLS: dict[type[Filter], str] = {TlsFilter: "tls", KafkaFilter: "kafka"}
+_PROTOCOLS: dict[type[Filter], str] = {TlsFilter: "tls", KafkaFilter: "kafka", DnsFilter: "dns"}
 """What a failure is told to be about; all else is HTTP."""
 
 
@@ -122,7 +123,7 @@ class Downstream(_Side):
             self.reset()
             return
         self.facts: ConnectionFacts = facts
-        judge = self._worker.judges.judge(facts, self.server[1])
+        judge = self._worker.judge(facts, self.server)
         if isinstance(judge, ConnectionRefused):
             self._worker.reports.failure(
                 self, self.last_activity, Verdict.DROPPED, judge.direction, judge.reason, "connection refused"
@@ -140,6 +141,8 @@ class Downstream(_Side):
             return TlsFilter(self, worker.tls)
         if isinstance(judge, KafkaJudge):
             return KafkaFilter(judge, worker.kafka, self.server, self, self)
+        if isinstance(judge, DnsJudge):
+            return DnsFilter(worker.dns, judge, worker.opener(self.facts.source_endpoint), self)
         return Opening(judge, worker.http1, worker.http2, self, self._choose)
 
     def _choose(self, filter_: Filter) -> None:
@@ -400,7 +403,7 @@ class Downstream(_Side):
         """A new snapshot is in force: the next request meets it, or the connection ends as it is not allowed."""
         if self.lingering_since:
             return
-        judge = self._worker.judges.judge(self.facts, self.server[1])
+        judge = self._worker.judge(self.facts, self.server)
         if isinstance(judge, ConnectionRefused):
             self._worker.reports.failure(
                 self, monotonic_ns(), Verdict.DROPPED, judge.direction, judge.reason, "permission withdrawn"
@@ -421,6 +424,9 @@ class Downstream(_Side):
                 filter_.judge = judge
             case ((KafkaFilter() as filter_), KafkaJudge()):
                 filter_.judge = judge
+            case ((DnsFilter() as filter_), DnsJudge()):
+                filter_.judge = judge
+                filter_.opener = self._worker.opener(self.facts.source_endpoint)
             case _:
                 why = "the rules of this port are about another protocol now"
                 self._worker.reports.failure(self, monotonic_ns(), Verdict.DROPPED, Direction.INGRESS, why)
@@ -434,6 +440,12 @@ class Downstream(_Side):
             if is_over and now - self.lingering_since > LINGER_NS and self._transport is not None:
                 self._transport.abort()
             return
+        if isinstance(self.filter, DnsFilter):
+            self.filter.expire(now)
+            self._send_answer()
+            if self.filter.end is not None:
+                self._end(self.filter.end)
+                return
         head = self.filter.unfinished_head
         if head != self.unfinished_head:
             self.unfinished_head, self.head_since = head, now

@@ -11,22 +11,25 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Protocol, TypeVar, cast
 
-from config.policy.decide import Allowed, Denied, Inspect, decide
+from config.policy.decide import Allowed, Denied, Inspect, decide, only_by_names
+from config.policy.dns import DnsMatcher
+from config.policy.dns_names import canonical, selects
 from config.policy.http import HttpMatcher
 from config.policy.kafka import KafkaMatcher
-from config.policy.requests import http_matcher, kafka_matcher, server_name_matcher
-from config.policy.resolved import Direction, L7Kind, Origin, Snapshot
+from config.policy.requests import dns_matcher, http_matcher, kafka_matcher, server_name_matcher
+from config.policy.resolved import Direction, FqdnPeer, L7Kind, Origin, Snapshot
 from config.policy.resolved import Protocol as IpProtocol
 from config.policy.sni import ServerNameMatcher
+from parsers.dns.judging import DnsRuling
 from parsers.errors import ParseError
-from parsers.facts import ClientHello, HeaderEdit, HttpRequest, KafkaRequest, edited_request
+from parsers.facts import ClientHello, DnsQuery, HeaderEdit, HttpRequest, KafkaRequest, edited_request
 from parsers.http.judging import Ruling
 from parsers.http1.judging import HeadMemo
 from parsers.kafka.judging import KafkaRuling
 from parsers.tls.filter import NameRuling
 from proxy.datapath import ConnectionFacts
 from proxy.flows.model import Verdict
-from proxy.worker.options import Refusals
+from proxy.worker.options import NameOptions, Refusals
 
 MEMO_RULINGS = 4096
 """Rulings remembered per judge, by method, path and host."""
@@ -60,12 +63,16 @@ class ConnectionRefused:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One direction's say: a matcher, or a plain allow of rule `rule`. In audit mode a no is a note."""
+    """One direction's say: a matcher, or a plain allow of rule `rule`. In audit mode a no is a note.
+
+    `names`: only by these DNS names can the server be reached at all; None: they do not matter.
+    """
 
     direction: Direction
-    matcher: HttpMatcher | ServerNameMatcher | KafkaMatcher | None
+    matcher: HttpMatcher | ServerNameMatcher | KafkaMatcher | DnsMatcher | None
     rule: int
     audit: bool
+    names: frozenset[FqdnPeer] | None = None
 
 
 class HttpJudge:
@@ -101,7 +108,8 @@ class HttpJudge:
             matcher = side.matcher
             assert matcher is None or isinstance(matcher, HttpMatcher)
             origin = side.rule if matcher is None else matcher.judge(request)
-            if origin is not None:
+            wrong_name = "" if side.names is None else _wrong_name(side.names, _host_name(request), "host")
+            if origin is not None and not wrong_name:
                 note = Note(Verdict.FORWARDED, side.direction, origin, revision)
                 if matcher is not None and matcher.acts:
                     made, said = matcher.edits(request)
@@ -111,7 +119,7 @@ class HttpJudge:
                     request = edited_request(request, made)
                 continue
             assert matcher is not None
-            reason = matcher.explain(request, self._snapshot.origins)
+            reason = wrong_name or matcher.explain(request, self._snapshot.origins)
             if not side.audit:
                 return self._refusal(Note(Verdict.DROPPED, side.direction, 0, revision, reason))
             audited = Note(Verdict.AUDIT, side.direction, 0, revision, reason)
@@ -140,8 +148,49 @@ class NameJudge:
 
     def rule_name(self, hello: ClientHello) -> NameRuling:
         note = _decided(self._sides, hello, self._snapshot)
+        if note.verdict is Verdict.FORWARDED:
+            note = self._bound(hello.server_name) or note
         permit = note.verdict is not Verdict.DROPPED
         return NameRuling(permit, note, "" if permit else note.reason)
+
+    def _bound(self, name: str) -> Note | None:
+        """What speaks against the name where only DNS names have opened the way to the server."""
+        for side in self._sides:
+            wrong = "" if side.names is None else _wrong_name(side.names, name, "server name")
+            if wrong:
+                verdict = Verdict.AUDIT if side.audit else Verdict.DROPPED
+                return Note(verdict, side.direction, 0, self._snapshot.revision, wrong)
+        return None
+
+
+def _wrong_name(wanted: frozenset[FqdnPeer], name: str, what: str) -> str:
+    """Why a client that came by DNS names may not ask for this one; empty if it may."""
+    found = canonical(name)
+    if found and any(selects(peer.name, peer.pattern, found) for peer in wanted):
+        return ""
+    shown = ", ".join(sorted(map(str, wanted))[:3]) + (", ..." if len(wanted) > 3 else "")
+    return f'{what} "{name}" is none of the names that opened this address (toFQDNs {shown})'
+
+
+def _host_name(request: HttpRequest) -> str:
+    host = request.host.decode("latin-1")
+    return host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and ":" in host else host
+
+
+class DnsJudge:
+    """Judges the DNS queries of all clients that have the same sides. Bound to one snapshot."""
+
+    def __init__(self, sides: tuple[_Side, ...], snapshot: Snapshot) -> None:
+        self._sides = sides
+        self._snapshot = snapshot
+
+    def rule_dns(self, query: DnsQuery) -> DnsRuling:
+        note = _decided(self._sides, query, self._snapshot)
+        return DnsRuling(note.verdict is not Verdict.DROPPED, note)
+
+    def refuse_dns(self, reason: str) -> DnsRuling:
+        """No rule gets to see it."""
+        return DnsRuling(False, Note(Verdict.ERROR, Direction.EGRESS, 0, self._snapshot.revision, reason))
 
 
 class KafkaJudge:
@@ -195,9 +244,14 @@ def _decided(sides: tuple[_Side, ...], facts: _F, snapshot: Snapshot) -> Note:
     return audited or note
 
 
-_KINDS: dict[type, str] = {HttpMatcher: "HTTP", KafkaMatcher: "Kafka", ServerNameMatcher: "TLS"}
+_KINDS: dict[type, str] = {
+    HttpMatcher: "HTTP",
+    KafkaMatcher: "Kafka",
+    ServerNameMatcher: "TLS",
+    DnsMatcher: "DNS",
+}
 
-ConnectionJudge = HttpJudge | NameJudge | KafkaJudge
+ConnectionJudge = HttpJudge | NameJudge | KafkaJudge | DnsJudge
 
 MAX_TOLD_BYTES = 512
 
@@ -213,26 +267,61 @@ def _told(said: list[str]) -> list[str]:
     return said[:MAX_TOLD_HEADERS] + ([f"and {more} more headers"] if more > 0 else [])
 
 
+def _matcher_of(decision: Inspect) -> HttpMatcher | ServerNameMatcher | KafkaMatcher | DnsMatcher:
+    match decision.kind:
+        case L7Kind.HTTP:
+            return http_matcher(decision.rules)
+        case L7Kind.TLS:
+            return server_name_matcher(decision.rules)
+        case L7Kind.KAFKA:
+            return kafka_matcher(decision.rules)
+        case L7Kind.DNS:
+            return dns_matcher(decision.rules)
+
+
+_Asked = tuple[ConnectionFacts, IpProtocol, int, frozenset[int]]
+
+
 class JudgeTable:
     """The judges of one snapshot, made on demand."""
 
-    def __init__(self, snapshot: Snapshot, refusals: Refusals) -> None:
+    def __init__(self, snapshot: Snapshot, refusals: Refusals, names: NameOptions | None = None) -> None:
         self.snapshot = snapshot
         self._refusals = refusals
-        self._judges: dict[tuple[_Side, ...], ConnectionJudge] = {}
-        self._known: dict[tuple[ConnectionFacts, int], ConnectionJudge | ConnectionRefused] = {}
+        bound = names or NameOptions()
+        self._bound_kinds = [L7Kind.TLS] * bound.bind_tls + [L7Kind.HTTP] * bound.bind_host
+        self._judges: dict[tuple[IpProtocol, tuple[_Side, ...]], ConnectionJudge] = {}
+        self._known: dict[_Asked, ConnectionJudge | ConnectionRefused] = {}
 
-    def judge(self, facts: ConnectionFacts, port: int) -> ConnectionJudge | ConnectionRefused:
-        """The judge of a connection to TCP port `port`, or why there may be no such connection."""
-        key = (facts, port)
+    def judge(
+        self, facts: ConnectionFacts, port: int, named: frozenset[int] = frozenset()
+    ) -> ConnectionJudge | ConnectionRefused:
+        """The judge of a connection to TCP port `port`, or why there may be no such connection. `named`: the groups of
+        names that have opened the server's address to the client.
+        """
+        return self._find(facts, IpProtocol.TCP, port, named)
+
+    def judge_datagrams(self, facts: ConnectionFacts, port: int) -> DnsJudge | ConnectionRefused:
+        """The judge of DNS queries to UDP port `port`, or why there may be none."""
+        found = self._find(facts, IpProtocol.UDP, port, frozenset())
+        if isinstance(found, DnsJudge | ConnectionRefused):
+            return found
+        return ConnectionRefused(Direction.EGRESS, 0, "the rules of this port are not about DNS")
+
+    def _find(
+        self, facts: ConnectionFacts, protocol: IpProtocol, port: int, named: frozenset[int]
+    ) -> ConnectionJudge | ConnectionRefused:
+        key = (facts, protocol, port, named)
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= MEMO_RULINGS:
                 self._known.clear()
-            found = self._known[key] = self._make(facts, port)
+            found = self._known[key] = self._make(facts, protocol, port, named)
         return found
 
-    def _make(self, facts: ConnectionFacts, port: int) -> ConnectionJudge | ConnectionRefused:
+    def _make(
+        self, facts: ConnectionFacts, protocol: IpProtocol, port: int, named: frozenset[int]
+    ) -> ConnectionJudge | ConnectionRefused:
         sides: list[_Side] = []
         for direction, endpoint, peer in (
             (Direction.EGRESS, facts.source_endpoint, facts.destination_identity),
@@ -240,7 +329,8 @@ class JudgeTable:
         ):
             if not endpoint:
                 continue
-            side = self._side(direction, endpoint, peer, port)
+            opened = named if direction is Direction.EGRESS else frozenset[int]()
+            side = self._side(direction, endpoint, peer, protocol, port, opened)
             if isinstance(side, ConnectionRefused):
                 return side
             sides.append(side)
@@ -248,40 +338,42 @@ class JudgeTable:
             return ConnectionRefused(Direction.INGRESS, 0, "neither end of the connection is known")
         kinds = {type(side.matcher) for side in sides if side.matcher is not None}
         if len(kinds) > 1:
-            named = " and the other of ".join(sorted(_KINDS[kind] for kind in kinds))
-            why = f"the rules of one end are about requests of {named}"
+            both = " and the other of ".join(sorted(_KINDS[kind] for kind in kinds))
+            why = f"the rules of one end are about requests of {both}"
             return ConnectionRefused(sides[0].direction, 0, why)
-        key = tuple(sides)
+        key = protocol, tuple(sides)
         judge = self._judges.get(key)
         if judge is None:
-            judge = self._judges[key] = self._judge_of(kinds, key)
+            judge = self._judges[key] = self._judge_of(kinds, *key)
         return judge
 
-    def _judge_of(self, kinds: set[type], sides: tuple[_Side, ...]) -> ConnectionJudge:
+    def _judge_of(self, kinds: set[type], protocol: IpProtocol, sides: tuple[_Side, ...]) -> ConnectionJudge:
+        if DnsMatcher in kinds or (protocol is IpProtocol.UDP and not kinds):
+            return DnsJudge(sides, self.snapshot)
         if ServerNameMatcher in kinds:
             return NameJudge(sides, self.snapshot)
         if KafkaMatcher in kinds:
             return KafkaJudge(sides, self.snapshot)
         return HttpJudge(sides, self.snapshot, self._refusals)
 
-    def _side(self, direction: Direction, endpoint: int, peer: int, port: int) -> _Side | ConnectionRefused:
+    def _side(
+        self, direction: Direction, endpoint: int, peer: int, protocol: IpProtocol, port: int, named: frozenset[int]
+    ) -> _Side | ConnectionRefused:
         policy = self.snapshot.policies.get(endpoint)
         known = self.snapshot.endpoints.get(endpoint)
         if policy is None or known is None:
             return ConnectionRefused(direction, 0, "the endpoint is not known any more")
-        decision = decide(policy.direction(direction), peer, IpProtocol.TCP, port)
+        section = policy.direction(direction)
+        decision = decide(section, peer, protocol, port, named)
         match decision:
             case Inspect():
                 if decision.fault:
                     return ConnectionRefused(direction, 0, decision.fault)
                 audit = known.audit or decision.audit
-                if decision.kind is L7Kind.HTTP:
-                    return _Side(direction, http_matcher(decision.rules), 0, audit)
-                if decision.kind is L7Kind.TLS:
-                    return _Side(direction, server_name_matcher(decision.rules), 0, audit)
-                if decision.kind is L7Kind.KAFKA:
-                    return _Side(direction, kafka_matcher(decision.rules), 0, audit)
-                return ConnectionRefused(direction, 0, f"the proxy has no parser for {decision.kind.name} yet")
+                names = None
+                if named and decision.kind in self._bound_kinds:
+                    names = only_by_names(section, peer, protocol, port, named)
+                return _Side(direction, _matcher_of(decision), 0, audit, names)
             case Allowed():
                 return _Side(direction, None, decision.origin_id, known.audit)
             case Denied():

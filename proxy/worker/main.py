@@ -1,7 +1,8 @@
 """The worker process: `python -m proxy.worker.main ARGS` with inherited descriptors.
 
-Descriptors: the control channel (stream socket to the agent), one listening socket per IP family, and the kernel's
-`proxy_conns` map, from which a connection's facts are read. The order at start: settings and first snapshot arrive on
+Descriptors: the control channel (stream socket to the agent), for each IP family one listening socket and one for
+datagrams, the kernel's `proxy_conns` map, from which a connection's facts are read, and its `names` map with the lock
+that all its writers share. The order at start: settings and first snapshot arrive on
 the control channel, then connections are accepted, then `APPLIED` is answered.
 """
 
@@ -17,23 +18,29 @@ import resource
 import signal
 import socket
 import time
+from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import cast
 
 import uvloop
 
-from config.policy.resolved import Direction, KafkaRule, Snapshot
+from config.policy.resolved import Direction, DirectionPolicy, EndpointPolicy, KafkaRule, Snapshot
+from parsers.dns.filter import DnsShared
+from parsers.dns.judging import DnsExchange
 from parsers.http1.judging import Http1Shared
 from parsers.http2.conversation import Http2Shared
 from parsers.kafka import codecs
 from parsers.kafka.requests import KafkaShared
-from proxy.datapath import ConnectionFacts, ConnectionTable, Redirected
+from proxy.datapath import ConnectionFacts, ConnectionTable, NamesMap, Redirected
 from proxy.flows import wire
 from proxy.flows.model import Verdict
 from proxy.supervise import Supervisor
 from proxy.worker.connection import LINGER_NS, Downstream, Upstream
 from proxy.worker.control import Deframer, Kind, frame
+from proxy.worker.dns_proxy import DnsProxy
 from proxy.worker.floods import FloodingClients
-from proxy.worker.judges import JudgeTable
+from proxy.worker.judges import ConnectionJudge, ConnectionRefused, JudgeTable
+from proxy.worker.openings import Opener, Openings
 from proxy.worker.options import WorkerOptions
 from proxy.worker.reports import Reports
 from proxy.worker.updates import WorkerChange, WorkerUpdate, apply_change
@@ -41,6 +48,7 @@ from proxy.worker.updates import WorkerChange, WorkerUpdate, apply_change
 log = logging.getLogger("penstock.worker")
 
 UNKNOWN_CONNECTION = ConnectionFacts(0, 0, 0, 0, Redirected(0), 0)
+_NO_POLICY = EndpointPolicy(DirectionPolicy(enforced=False), DirectionPolicy(enforced=False))
 FLUSH_INTERVAL_S = 0.02
 """Short, so that making a batch never holds up traffic for long."""
 
@@ -48,10 +56,21 @@ MAX_UNSENT_BYTES = 4 << 20
 """Reports that the agent has not read yet; beyond it they are lost (and counted), never waited for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Descriptors:
+    """What the agent passes on: maps and their lock by number, sockets that listen or receive datagrams."""
+
+    connection_map: int
+    names_map: int
+    names_lock: int
+    listeners: list[socket.socket]
+    receivers: list[socket.socket]
+
+
 class Worker:
     """What the connections of one process share."""
 
-    def __init__(self, options: WorkerOptions, connection_map: int, listeners: list[socket.socket]) -> None:
+    def __init__(self, options: WorkerOptions, descriptors: Descriptors) -> None:
         self.limits = options.limits
         self.http1 = Http1Shared(options.limits.http1())
         self.http2 = Http2Shared(options.limits.http2(), self.http1.exchanges)
@@ -59,27 +78,69 @@ class Worker:
         self.kafka = KafkaShared(options.limits.kafka(), cap=options.cap_kafka_versions)
         self.floods = FloodingClients(int(options.limits.flood_penalty_s * 1e9))
         offset = time.time_ns() - time.monotonic_ns()
+        self.names = options.names
+        self.dns_exchanges: list[DnsExchange] = []
         self.reports = Reports(
-            options.index, self.http1.exchanges, self.http2.complaints, offset, kafka=self.kafka.exchanges
+            options.index,
+            self.http1.exchanges,
+            self.http2.complaints,
+            offset,
+            kafka=self.kafka.exchanges,
+            dns=self.dns_exchanges,
         )
+        self.dns = DnsShared(
+            options.limits.dns(), options.names.refuse_rcode, self.dns_exchanges, self.reports.counters
+        )
+        self._names_map = NamesMap(descriptors.names_map, descriptors.names_lock)
+        self._openings = Openings(self._names_map, options.names, self.reports)
+        self._openers: dict[int, Opener] = {}
+        self.datagrams = DnsProxy(self, descriptors.receivers)
         self.connections: set[Downstream] = set()
         self.lingering: set[Upstream] = set()
         self.supervisor = Supervisor()
         self.judges: JudgeTable
         self._is_ready_for_kafka = False
         self._refusals = options.refusals
-        self._listeners = listeners
-        self._listener_addresses = {listener.getsockname()[:2] for listener in listeners}
-        self._table = ConnectionTable(connection_map)
+        self._listeners = descriptors.listeners
+        self._listener_addresses = {listener.getsockname()[:2] for listener in descriptors.listeners}
+        self._table = ConnectionTable(descriptors.connection_map)
         self._last_id = 0
         self._longest_idle: list[Downstream] = []
         self._looked_for_idle_ns = 0
         self._max_connections = min(options.limits.max_connections, descriptors_for_connections())
 
+    def next_id(self) -> int:
+        """The number of one more connection, or of one more exchange of datagrams."""
+        self._last_id += 1
+        return self._last_id
+
+    def judge(self, facts: ConnectionFacts, server: tuple[str, int]) -> ConnectionJudge | ConnectionRefused:
+        """The judge of a TCP connection with what names have opened the server's address."""
+        return self.judges.judge(facts, server[1], self._named(facts, server[0]))
+
+    def _named(self, facts: ConnectionFacts, server: str) -> frozenset[int]:
+        policy = self.judges.snapshot.policies.get(facts.source_endpoint)
+        if policy is None or not any(rule.names for rule in policy.egress.rules):
+            return frozenset()
+        address = ip_address(server.partition("%")[0]).packed
+        return frozenset(slot.identity for slot in self._names_map.get(facts.source_endpoint, address))
+
+    def opener(self, endpoint: int) -> Opener:
+        """Of the endpoint under the policy in force."""
+        opener = self._openers.get(endpoint)
+        if opener is None:
+            policy = self.judges.snapshot.policies.get(endpoint, _NO_POLICY)
+            opener = self._openers[endpoint] = Opener(self._openings, endpoint, policy)
+        return opener
+
+    def facts_of_datagram(
+        self, family: int, client: tuple[str, int], server: tuple[str, int]
+    ) -> ConnectionFacts | None:
+        return self._table.lookup(family, client, server, socket.IPPROTO_UDP)
+
     def admit(self, connection: Downstream) -> ConnectionFacts | None:
         """The kernel's facts of a new connection, or None: it was not redirected to us, or there are too many."""
-        self._last_id += 1
-        connection.id = self._last_id
+        connection.id = self.next_id()
         if connection.server in self._listener_addresses:
             self.reports.counters["refused.direct"] += 1
             return None
@@ -126,7 +187,9 @@ class Worker:
         if not self._is_ready_for_kafka and has_kafka_rules(snapshot):
             self._is_ready_for_kafka = True
             codecs.warm()
-        self.judges = JudgeTable(snapshot, self._refusals)
+        self.judges = JudgeTable(snapshot, self._refusals, self.names)
+        self._openers.clear()
+        self.datagrams.judge_anew()
         for connection in list(self.connections):
             connection.judge_anew()
 
@@ -134,6 +197,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
             await loop.create_server(lambda: Downstream(self), sock=listener, backlog=4096)
+        self.datagrams.serve()
         self.supervisor.start("clock", self._watch_time())
 
     async def _watch_time(self) -> None:
@@ -149,7 +213,7 @@ class Worker:
     async def drain(self) -> None:
         """Let exchanges under way finish, close idle connections, give up at the deadline."""
         deadline = time.monotonic() + self.limits.drain_timeout_s
-        while self.connections and time.monotonic() < deadline:
+        while (self.connections or not self.datagrams.is_idle) and time.monotonic() < deadline:
             for connection in list(self.connections):
                 connection.drain()
             await asyncio.sleep(0.05)
@@ -173,9 +237,8 @@ def descriptors_for_connections() -> int:
 class ControlChannel(asyncio.Protocol):
     """The agent's end of the world. When it closes, the worker ends: nobody else may change its policy."""
 
-    def __init__(self, connection_map: int, listeners: list[socket.socket], ended: asyncio.Future[None]) -> None:
-        self._connection_map = connection_map
-        self._listeners = listeners
+    def __init__(self, descriptors: Descriptors, ended: asyncio.Future[None]) -> None:
+        self._descriptors = descriptors
         self._ended = ended
         self._deframer = Deframer()
         self._worker: Worker | None = None
@@ -191,7 +254,7 @@ class ControlChannel(asyncio.Protocol):
     async def _handle(self, kind: Kind, payload: bytes) -> None:
         if kind is Kind.SNAPSHOT:
             update: WorkerUpdate = pickle.loads(payload)
-            self._worker = Worker(update.options, self._connection_map, self._listeners)
+            self._worker = Worker(update.options, self._descriptors)
             self._worker.apply(update.snapshot)
             await self._worker.serve()
             self._worker.supervisor.start("reports", self._report())
@@ -240,9 +303,15 @@ class ControlChannel(asyncio.Protocol):
 async def _run(arguments: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
-    listeners = [socket.socket(fileno=fd) for fd in arguments.listener]
+    descriptors = Descriptors(
+        arguments.connections,
+        arguments.names,
+        arguments.names_lock,
+        [socket.socket(fileno=fd) for fd in arguments.listener],
+        [socket.socket(fileno=fd) for fd in arguments.receiver],
+    )
     control = socket.socket(fileno=arguments.control)
-    await loop.create_connection(lambda: ControlChannel(arguments.connections, listeners, ended), sock=control)
+    await loop.create_connection(lambda: ControlChannel(descriptors, ended), sock=control)
     await ended
 
 
@@ -250,7 +319,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A Penstock worker; started by `penstock run`, not by hand.")
     parser.add_argument("--control", type=int, required=True)
     parser.add_argument("--connections", type=int, required=True)
+    parser.add_argument("--names", type=int, required=True)
+    parser.add_argument("--names-lock", type=int, required=True)
     parser.add_argument("--listener", type=int, action="append", required=True)
+    parser.add_argument("--receiver", type=int, action="append", required=True)
     arguments = parser.parse_args()
     # The agent decides when to stop; a Ctrl-C at the terminal reaches the whole process group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

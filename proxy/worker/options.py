@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 
 from parsers.http.judging import Denial
-from parsers.limits import Http1Limits, Http2Limits, KafkaLimits
+from parsers.limits import DnsLimits, Http1Limits, Http2Limits, KafkaLimits
 from parsers.tls.client_hello import TlsLimits
 
 
@@ -30,6 +31,11 @@ class WorkerLimits:
     kafka_max_buffer: int
     kafka_max_pending: int
     kafka_max_topic_ids: int
+    dns_max_pending: int
+    dns_max_pending_per_endpoint: int
+    dns_max_pipelined: int
+    dns_timeout_s: float
+    dns_max_addresses: int
     buffer_high_water: int
     flood_penalty_s: float
     header_timeout_s: float
@@ -67,6 +73,9 @@ class WorkerLimits:
             topic_ids=self.kafka_max_topic_ids,
         )
 
+    def dns(self) -> DnsLimits:
+        return DnsLimits(pending_queries=self.dns_max_pipelined, timeout_ns=int(self.dns_timeout_s * 1e9))
+
 
 @dataclass(frozen=True, slots=True)
 class Refusals:
@@ -78,8 +87,25 @@ class Refusals:
 
 
 @dataclass(frozen=True, slots=True)
+class NameOptions:
+    """Of DNS names (`tofqdns-*`). `refuse_rcode`: what a refused query is answered with. `bind_tls`, `bind_host`: what
+    reaches an address by a name must ask for such a name.
+    """
+
+    refuse_rcode: int = 5
+    min_ttl: int = 0
+    max_delay_s: float = 0.1
+    addresses_per_name: int = 1000
+    addresses_per_endpoint: int = 16384
+    protected: tuple[IPv4Network | IPv6Network, ...] = ()
+    bind_tls: bool = True
+    bind_host: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerOptions:
     index: int
     limits: WorkerLimits
     refusals: Refusals
+    names: NameOptions = NameOptions()
     cap_kafka_versions: bool = False

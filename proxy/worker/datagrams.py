@@ -1,0 +1,141 @@
+"""Sockets for datagrams whose addresses are not the node's: questions of pods come in, answers go out.
+
+Sources: ip(7) IP_TRANSPARENT, IP_RECVORIGDSTADDR, IP_PKTINFO; raw(7); ipv6(7); socket(7) SO_MARK, SO_ATTACH_FILTER.
+Answers leave through a raw socket: it can have the server's address and port as its source without binding to them, so
+a DNS server of the node on the same address and port is not in the way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import socket
+import struct
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Final, NamedTuple
+
+from proxy.datapath import MARK_FROM_PROXY
+
+IP_TRANSPARENT: Final = 19
+IP_RECVORIGDSTADDR: Final = 20
+IP_PKTINFO: Final = 8
+IP_MTU_DISCOVER: Final = 10
+IPV6_TRANSPARENT: Final = 75
+IPV6_RECVORIGDSTADDR: Final = 74
+IPV6_MTU_DISCOVER: Final = 23
+IPV6_CHECKSUM: Final = 7
+_PMTUDISC_DONT: Final = 0
+_SO_ATTACH_FILTER: Final = 26
+_SO_RCVBUFFORCE: Final = 33
+_UDP_HEADER: Final = struct.Struct("!HHHH")
+_UDP_CHECKSUM_AT: Final = 6
+
+MAX_QUESTION: Final = 4096
+"""Bytes of one datagram from a client. A question has hundreds."""
+
+CONTROL_BYTES: Final = 128
+_RECEIVE_BUFFER: Final = 4 << 20
+"""Bytes of questions that wait while the worker is busy."""
+
+LOOPBACK: Final = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+
+Address = tuple[str, int]
+
+
+class Origin(NamedTuple):
+    """Where a datagram was sent to before it was redirected, as the kernel tells it."""
+
+    raw: bytes
+    address: Address
+
+
+def open_receiver(family: socket.AddressFamily) -> socket.socket:
+    """Takes the datagrams that the programs in the kernel hand over; bound to loopback: reached by nothing else."""
+    sock = _transparent(family, socket.SOCK_DGRAM)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVORIGDSTADDR, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, IP_RECVORIGDSTADDR, 1)
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+    sock.bind((LOOPBACK[family], 0))
+    return sock
+
+
+def connect(client: str, server: Address) -> socket.socket:
+    """A socket from the client's address, with a port of the kernel's choice, to the server. Raises OSError."""
+    sock = _transparent(socket.AF_INET6 if ":" in client else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.bind((client, 0))
+        sock.connect(server)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+class Sender:
+    """Sends datagrams of one family from addresses and ports of others."""
+
+    def __init__(self, family: socket.AddressFamily) -> None:
+        self._socket = _transparent(family, socket.SOCK_RAW, socket.IPPROTO_UDP)
+        _take_nothing(self._socket)
+        if family == socket.AF_INET6:
+            self._socket.setsockopt(socket.IPPROTO_IPV6, IPV6_CHECKSUM, _UDP_CHECKSUM_AT)
+            self._socket.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
+        else:
+            self._socket.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, _PMTUDISC_DONT)
+
+    def send(self, source: Address, destination: Address, data: bytes) -> bool:
+        """False if the kernel did not take it: as with any datagram, it is lost then."""
+        header = _UDP_HEADER.pack(source[1], destination[1], _UDP_HEADER.size + len(data), 0)
+        try:
+            # The port of a raw socket's destination is the protocol.
+            self._socket.sendmsg((header, data), (_from(source[0]),), 0, (destination[0], 0))
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@lru_cache(maxsize=4096)
+def _from(source: str) -> tuple[int, int, bytes]:
+    """The control message that gives a datagram its source address."""
+    packed = ip_address(source).packed
+    if len(packed) == 16:
+        return socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, packed + bytes(4)
+    return socket.IPPROTO_IP, IP_PKTINFO, bytes(4) + packed + bytes(4)
+
+
+@lru_cache(maxsize=4096)
+def origin(raw: bytes) -> Address:
+    """A `sockaddr_in` or `sockaddr_in6` → address and port."""
+    port = int.from_bytes(raw[2:4], "big")
+    packed = raw[8:24] if len(raw) >= 28 else raw[4:8]
+    return str(ip_address(packed)), port
+
+
+def _transparent(family: socket.AddressFamily, kind: socket.SocketKind, protocol: int = 0) -> socket.socket:
+    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+    try:
+        if family == socket.AF_INET6:
+            if kind != socket.SOCK_RAW:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK_FROM_PROXY)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _take_nothing(sock: socket.socket) -> None:
+    """A raw socket gets a copy of every datagram of the node: a filter of one instruction, `return 0`, drops it."""
+    instruction = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0), 8)
+    program = struct.pack("HL", 1, ctypes.addressof(instruction))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)

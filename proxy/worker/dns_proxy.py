@@ -1,0 +1,338 @@
+"""DNS over UDP: questions of pods, judged, and the servers' answers, which may open addresses before they go on.
+
+    pod ──▶ receiver ──▶ judge ──▶ a socket of the pod's address to the server, own port, own id
+                           │                              │
+    pod ◀── sender ◀── refusal                     answer: to this very question? ──▶ open its addresses
+            (with the server's address)  ◀───────────────────────────────────────────────┘
+
+Everything here happens at once, in one call per datagram; what waits is only for servers. Every question of a client is
+answered, in the worst case by SERVFAIL: a resolver that hears nothing loses seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from dataclasses import dataclass, field
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Final
+
+from config.policy.resolved import Direction
+from parsers.dns.answer import fits
+from parsers.dns.judging import DnsExchange, DnsRuling
+from parsers.dns.message import DnsError, Query, read_query
+from parsers.dns.replies import failed, malformed, refused, truncated
+from proxy.datapath import ConnectionFacts
+from proxy.flows import wire
+from proxy.flows.model import Verdict
+from proxy.worker.datagrams import CONTROL_BYTES, MAX_QUESTION, Address, Sender, origin
+from proxy.worker.dns_upstreams import SocketPool, Upstreams, UpstreamSocket
+from proxy.worker.judges import ConnectionRefused, DnsJudge
+from proxy.worker.openings import Opener
+
+if TYPE_CHECKING:
+    from proxy.worker.main import Worker
+
+UDP: Final = 17
+SERVFAIL: Final = 2
+
+ROUTE_NS: Final = 1_000_000_000
+"""What the kernel said of a client and a server is asked anew after this time, and at each new policy."""
+
+MAX_ROUTES: Final = 8192
+MAX_MEMO: Final = 8192
+_MEMO_BYTES: Final = 512
+_BATCH: Final = 64
+_LOOK_EVERY_S: Final = 0.25
+
+_TRUNCATED: Final = socket.MSG_TRUNC
+
+
+@dataclass(slots=True, eq=False)
+class Route:
+    """Everything that questions of one client to one server have in common."""
+
+    client: str
+    server: Address
+    facts: ConnectionFacts
+    judge: DnsJudge | ConnectionRefused
+    opener: Opener | None
+    upstreams: Upstreams
+    expires: int
+
+
+@dataclass(slots=True, eq=False)
+class Asked:
+    """A question that waits for its answer; also what the exchange's record knows as its connection."""
+
+    route: Route
+    client: Address
+    message: bytes
+    query: Query
+    exchange: DnsExchange
+    upstream: UpstreamSocket | None = None
+    upstream_id: bytes = b""
+
+
+@dataclass(slots=True, eq=False)
+class Datagrams:
+    """`Reporting` of one exchange: its client and server, told as if they were a connection."""
+
+    id: int
+    route: Route
+    client: Address
+    is_reported: bool = False
+
+    def describe(self) -> wire.Connection:
+        facts = self.route.facts
+        return wire.Connection(
+            self.id,
+            *self.client,
+            *self.route.server,
+            facts.source_endpoint,
+            facts.destination_endpoint,
+            facts.source_identity,
+            facts.destination_identity,
+            UDP,
+        )
+
+
+@dataclass(slots=True)
+class _Known:
+    """Questions seen before, by their bytes behind the id, under one judge."""
+
+    judge: DnsJudge
+    found: dict[bytes, tuple[Query, DnsRuling]] = field(default_factory=dict)
+
+
+class DnsProxy:
+    """One worker's."""
+
+    def __init__(self, worker: Worker, receivers: list[socket.socket]) -> None:
+        self._worker = worker
+        self._receivers = receivers
+        self._senders = {receiver.family: Sender(receiver.family) for receiver in receivers}
+        self._pool = SocketPool(self._answered, self._unreachable, self._ask_over_tcp)
+        self._routes: dict[tuple[str, bytes], Route] = {}
+        self._waiting: dict[tuple[Address, bytes, Address], Asked] = {}
+        """By client, id and server, the oldest first."""
+        self._per_endpoint: Counter[int] = Counter()
+        self._known: dict[DnsJudge, _Known] = {}
+
+    def serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        for receiver in self._receivers:
+            loop.add_reader(receiver.fileno(), self._read, receiver)
+        self._worker.supervisor.start("DNS clock", self._watch_time())
+
+    def judge_anew(self) -> None:
+        """There is another policy: what was remembered under the old one does not count any more."""
+        for route in self._routes.values():
+            route.upstreams.close()
+        self._routes.clear()
+        self._known.clear()
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._waiting
+
+    # -- questions -----------------------------------------------------------------------------------------------------
+
+    def _read(self, receiver: socket.socket) -> None:
+        for _ in range(_BATCH):
+            try:
+                data, control, flags, client = receiver.recvmsg(MAX_QUESTION, CONTROL_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue
+            if not control or flags & _TRUNCATED:
+                self._worker.reports.counters["dns.malformed"] += 1
+                continue
+            self._question(receiver.family, data, client[:2], control[0][2])
+
+    def _question(self, family: int, data: bytes, client: Address, sent_to: bytes) -> None:
+        now = monotonic_ns()
+        route = self._routes.get((client[0], sent_to))
+        if route is None or now > route.expires:
+            route = self._route(family, client, sent_to, now)
+            if route is None:
+                return
+        judge = route.judge
+        if isinstance(judge, ConnectionRefused):
+            self._refuse_route(route, judge, data, client, now)
+            return
+        known = self._known.get(judge)
+        found = known.found.get(data[2:]) if known is not None else None
+        if found is None:
+            found = self._judge(route, judge, data, client, now)
+            if found is None:
+                return
+        query, ruling = found
+        exchange = DnsExchange(Datagrams(self._worker.next_id(), route, client), query.facts, ruling, now)
+        if not ruling.permit:
+            rcode = self._worker.names.refuse_rcode
+            self._reply(route, client, refused(data, query, rcode), exchange, now, rcode)
+            return
+        self._forward(route, client, data, query, exchange, now)
+
+    def _route(self, family: int, client: Address, sent_to: bytes, now: int) -> Route | None:
+        server = origin(sent_to)
+        facts = self._worker.facts_of_datagram(family, client, server)
+        if facts is None:
+            self._worker.reports.counters["refused.unknown"] += 1
+            return None
+        judge = self._worker.judges.judge_datagrams(facts, server[1])
+        key = client[0], sent_to
+        known = self._routes.get(key)
+        if known is not None and known.facts == facts and known.judge is judge:
+            known.expires = now + ROUTE_NS
+            return known
+        if known is not None:
+            known.upstreams.close()
+        elif len(self._routes) >= MAX_ROUTES:
+            self.judge_anew()
+        opener = self._worker.opener(facts.source_endpoint)
+        upstreams = Upstreams(client[0], server, self._pool)
+        route = self._routes[key] = Route(client[0], server, facts, judge, opener, upstreams, now + ROUTE_NS)
+        return route
+
+    def _judge(
+        self, route: Route, judge: DnsJudge, data: bytes, client: Address, now: int
+    ) -> tuple[Query, DnsRuling] | None:
+        """What there is to say of a question that has not been seen before; None: it has been answered."""
+        try:
+            query = read_query(data)
+        except DnsError as error:
+            self._refuse_malformed(route, data, client, error, now)
+            return None
+        found = query, judge.rule_dns(query.facts)
+        if len(data) <= _MEMO_BYTES:
+            known = self._known.get(judge)
+            if known is None or len(known.found) >= MAX_MEMO:
+                known = self._known[judge] = _Known(judge)
+            known.found[data[2:]] = found
+        return found
+
+    def _refuse_malformed(self, route: Route, data: bytes, client: Address, error: DnsError, now: int) -> None:
+        self._worker.reports.counters["dns.malformed"] += 1
+        tag = Datagrams(self._worker.next_id(), route, client)
+        self._worker.reports.failure(tag, now, Verdict.ERROR, Direction.EGRESS, error.reason, "malformed DNS query")
+        if error.rcode is not None:
+            answer = malformed(data, error.rcode)
+            if answer is not None:
+                self._send(route, client, answer)
+
+    def _refuse_route(self, route: Route, why: ConnectionRefused, data: bytes, client: Address, now: int) -> None:
+        """There may be no such questions at all, whatever they are."""
+        tag = Datagrams(self._worker.next_id(), route, client)
+        self._worker.reports.failure(tag, now, Verdict.DROPPED, why.direction, why.reason, "DNS query refused")
+        try:
+            query = read_query(data)
+        except DnsError:
+            return
+        self._send(route, client, refused(data, query, self._worker.names.refuse_rcode))
+
+    def _forward(
+        self, route: Route, client: Address, data: bytes, query: Query, exchange: DnsExchange, now: int
+    ) -> None:
+        key = client, data[:2], route.server
+        waiting = self._waiting.get(key)
+        if waiting is not None and waiting.message == data:
+            # The client has lost patience. It is the same question, so it stays one.
+            if waiting.upstream is not None:
+                self._pool.send(waiting.upstream, waiting.upstream_id + data[2:])
+            return
+        if waiting is not None:
+            self._forget(waiting)
+        limits = self._worker.limits
+        endpoint = route.facts.source_endpoint
+        if len(self._waiting) >= limits.dns_max_pending or self._pool.is_full:
+            self._worker.reports.limit("dns_max_pending")
+        elif self._per_endpoint[endpoint] >= limits.dns_max_pending_per_endpoint:
+            self._worker.reports.limit("dns_max_pending_per_endpoint")
+        else:
+            asked = self._waiting[key] = Asked(route, client, data, query, exchange)
+            self._per_endpoint[endpoint] += 1
+            if route.upstreams.ask(asked, data, now):
+                return
+            self._forget(asked)
+        self._reply(route, client, failed(data, query), exchange, now, SERVFAIL)
+
+    # -- answers -------------------------------------------------------------------------------------------------------
+
+    def _answered(self, upstream: UpstreamSocket, answer: bytes) -> bool:
+        asked = upstream.waiting.get(answer[:2])
+        if asked is None or not fits(answer, asked.query):
+            self._worker.reports.counters["dns.mismatched"] += 1
+            return False
+        del upstream.waiting[answer[:2]]
+        self._forget(asked)
+        route, exchange, now = asked.route, asked.exchange, monotonic_ns()
+        try:
+            is_open = route.opener is None or route.opener.open(asked.query, answer)
+        except DnsError as error:
+            self._worker.reports.counters["dns.malformed_answers"] += 1
+            tag = Datagrams(self._worker.next_id(), route, asked.client)
+            self._worker.reports.failure(
+                tag, now, Verdict.ERROR, Direction.EGRESS, error.reason, "malformed DNS answer"
+            )
+            is_open = False
+        if not is_open:
+            self._fail(asked)
+            return True
+        exchange.answer = answer
+        self._reply(route, asked.client, asked.message[:2] + answer[2:], exchange, now, answer[3] & 15)
+        return True
+
+    def _unreachable(self, asked: Asked) -> None:
+        self._worker.reports.counters["dns.unreachable"] += 1
+        self._forget(asked)
+        self._fail(asked)
+
+    def _ask_over_tcp(self, asked: Asked) -> None:
+        self._worker.reports.counters["dns.guessed"] += 1
+        self._forget(asked)
+        answer = truncated(asked.message, asked.query)
+        self._reply(asked.route, asked.client, answer, asked.exchange, monotonic_ns(), 0)
+
+    def _fail(self, asked: Asked) -> None:
+        answer = failed(asked.message, asked.query)
+        self._reply(asked.route, asked.client, answer, asked.exchange, monotonic_ns(), SERVFAIL)
+
+    def _forget(self, asked: Asked) -> None:
+        """It waits no more."""
+        self._waiting.pop((asked.client, asked.message[:2], asked.route.server), None)
+        self._per_endpoint[asked.route.facts.source_endpoint] -= 1
+        self._pool.forget(asked)
+
+    def _reply(self, route: Route, client: Address, answer: bytes, exchange: DnsExchange, now: int, rcode: int) -> None:
+        exchange.answered = now
+        exchange.rcode = rcode
+        self._worker.dns_exchanges.append(exchange)
+        self._send(route, client, answer)
+
+    def _send(self, route: Route, client: Address, answer: bytes) -> None:
+        family = socket.AF_INET6 if ":" in client[0] else socket.AF_INET
+        if not self._senders[family].send(route.server, client, answer):
+            self._worker.reports.counters["dns.unsent"] += 1
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    async def _watch_time(self) -> None:
+        timeout = int(self._worker.limits.dns_timeout_s * 1e9)
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            due = monotonic_ns() - timeout
+            late = []
+            for asked in self._waiting.values():
+                if asked.exchange.started > due:
+                    break
+                late.append(asked)
+            for asked in late:
+                self._worker.reports.counters["dns.timeouts"] += 1
+                self._forget(asked)
+                self._fail(asked)
+            for endpoint in [key for key, count in self._per_endpoint.items() if not count]:
+                del self._per_endpoint[endpoint]

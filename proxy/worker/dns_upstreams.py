@@ -1,0 +1,196 @@
+"""Questions on their way to a server, each with an id of its own and from a port that is soon another (RFC 5452).
+
+A socket is used for a moment, or while it is busy for some hundred questions; then the next ones get a new one, with a
+port of the kernel's choice. What arrives that answers nothing was sent by somebody who guesses: after a few of those
+the socket is given up, and whoever waits for an answer is told to ask again over TCP, where nobody can guess.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from socket import socket
+from typing import TYPE_CHECKING, Final
+
+from proxy.worker.datagrams import Address, connect
+
+if TYPE_CHECKING:
+    from proxy.worker.dns_proxy import Asked
+
+MAX_USES: Final = 512
+MAX_AGE_NS: Final = 100_000_000
+MAX_MISMATCHES: Final = 8
+MAX_ANSWER: Final = 65535
+MAX_SOCKETS: Final = 1024
+"""Of one worker, those included that only wait."""
+
+_BATCH: Final = 64
+"""Answers read in a row from one socket before others get their turn."""
+
+_RANDOM_BYTES: Final = 4096
+
+
+@dataclass(slots=True, eq=False)
+class UpstreamSocket:
+    """One socket to one server, and who waits there by the id of the question."""
+
+    sock: socket
+    opened: int
+    uses: int = 0
+    mismatches: int = 0
+    waiting: dict[bytes, Asked] = field(default_factory=dict)
+
+
+class Upstreams:
+    """The sockets from one client's address to one server."""
+
+    def __init__(self, client: str, server: Address, pool: SocketPool) -> None:
+        self._client = client
+        self._server = server
+        self._pool = pool
+        self._current: UpstreamSocket | None = None
+
+    def ask(self, asked: Asked, message: bytes, now: int) -> bool:
+        """Send a client's message with an id of ours. False: there is no way to the server."""
+        current = self._current
+        if (
+            current is None
+            or current.uses >= MAX_USES
+            or now - current.opened > MAX_AGE_NS
+            or current.sock.fileno() < 0
+        ):
+            current = self._renew(now)
+            if current is None:
+                return False
+        number = self._pool.new_id(current.waiting)
+        current.uses += 1
+        current.waiting[number] = asked
+        asked.upstream, asked.upstream_id = current, number
+        return self._pool.send(current, number + message[2:])
+
+    def _renew(self, now: int) -> UpstreamSocket | None:
+        previous, self._current = self._current, None
+        if previous is not None and not previous.waiting:
+            self._pool.close(previous)
+        try:
+            sock = connect(self._client, self._server)
+        except OSError:
+            return None
+        self._current = self._pool.add(UpstreamSocket(sock, now), self)
+        return self._current
+
+    def uses(self, upstream: UpstreamSocket) -> bool:
+        """May there be another question on this socket?"""
+        return self._current is upstream
+
+    def close(self) -> None:
+        """Take no more questions. Whoever waits is still answered."""
+        previous, self._current = self._current, None
+        if previous is not None and not previous.waiting:
+            self._pool.close(previous)
+
+
+class SocketPool:
+    """All sockets to servers of one worker, and what arrives on them."""
+
+    def __init__(
+        self,
+        on_answer: Callable[[UpstreamSocket, bytes], bool],
+        on_failure: Callable[[Asked], None],
+        on_guesses: Callable[[Asked], None],
+    ) -> None:
+        """`on_answer`: False if it answers nothing that waits there. `on_failure`: the server can not be reached.
+        `on_guesses`: somebody guesses, this one must ask in another way.
+        """
+        self._on_answer = on_answer
+        self._on_failure = on_failure
+        self._on_guesses = on_guesses
+        self._sockets: dict[UpstreamSocket, Upstreams] = {}
+        self._random = b""
+        self._used = 0
+
+    def new_id(self, taken: dict[bytes, Asked]) -> bytes:
+        """Two bytes that nobody can foretell, and that no other question of the socket has."""
+        while True:
+            if self._used >= len(self._random):
+                self._random, self._used = os.urandom(_RANDOM_BYTES), 0
+            number = self._random[self._used : self._used + 2]
+            self._used += 2
+            if number not in taken:
+                return number
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._sockets) >= MAX_SOCKETS
+
+    def add(self, upstream: UpstreamSocket, owner: Upstreams) -> UpstreamSocket:
+        self._sockets[upstream] = owner
+        asyncio.get_running_loop().add_reader(upstream.sock.fileno(), self._read, upstream)
+        return upstream
+
+    def close(self, upstream: UpstreamSocket) -> None:
+        if self._sockets.pop(upstream, None) is not None:
+            asyncio.get_running_loop().remove_reader(upstream.sock.fileno())
+            upstream.sock.close()
+
+    def send(self, upstream: UpstreamSocket, message: bytes) -> bool:
+        try:
+            upstream.sock.send(message)
+        except (BlockingIOError, ConnectionRefusedError):
+            return True  # as lost on the way: the client asks again. A refusal is of an earlier question
+        except OSError:
+            return False
+        return True
+
+    def forget(self, asked: Asked) -> None:
+        """It waits no more."""
+        upstream = asked.upstream
+        if upstream is not None and upstream.waiting.get(asked.upstream_id) is asked:
+            del upstream.waiting[asked.upstream_id]
+            self._close_if_over(upstream)
+
+    def _read(self, upstream: UpstreamSocket) -> None:
+        for _ in range(_BATCH):
+            try:
+                data = upstream.sock.recv(MAX_ANSWER)
+            except BlockingIOError:
+                break
+            except OSError:
+                self._fail(upstream)
+                return
+            if not self._on_answer(upstream, data):
+                upstream.mismatches += 1
+                if upstream.mismatches >= MAX_MISMATCHES:
+                    self._give_up(upstream)
+                    return
+            if upstream.sock.fileno() < 0:
+                return
+        self._close_if_over(upstream)
+
+    def _close_if_over(self, upstream: UpstreamSocket) -> None:
+        owner = self._sockets.get(upstream)
+        if owner is not None and not upstream.waiting and not owner.uses(upstream):
+            self.close(upstream)
+
+    def _fail(self, upstream: UpstreamSocket) -> None:
+        """ICMP says that nobody is there. It may be about any of the questions: the others ask again by themselves."""
+        waiting = list(upstream.waiting.values())
+        upstream.waiting.clear()
+        for asked in waiting:
+            self._on_failure(asked)
+        self._close_if_over(upstream)
+
+    def _give_up(self, upstream: UpstreamSocket) -> None:
+        owner = self._sockets[upstream]
+        waiting = list(upstream.waiting.values())
+        upstream.waiting.clear()
+        owner.close()
+        self.close(upstream)
+        for asked in waiting:
+            self._on_guesses(asked)
+
+    def close_all(self) -> None:
+        for upstream in list(self._sockets):
+            self.close(upstream)

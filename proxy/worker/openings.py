@@ -1,0 +1,135 @@
+"""Answers that open addresses: the map `names` is written before an answer goes on, and the agent told afterwards.
+
+An answer seen a moment ago is not looked at again: until the agent must hear of it anew, a lookup in a dictionary is
+all it costs.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network
+from time import monotonic_ns
+from typing import Final
+
+from config.policy.name_groups import NameMatcher, name_matcher
+from config.policy.resolved import EndpointPolicy
+from parsers.dns.answer import read_answer
+from parsers.dns.message import Query
+from proxy.datapath import BpfError, MapFull, NamesMap, boottime
+from proxy.worker.options import NameOptions
+from proxy.worker.reports import Reports
+
+GRACE_S: Final = 5
+"""That an address stays open beyond its time: a client that has just been told it must get there."""
+
+_FRESH_NS: Final = 1_000_000_000
+"""For so long the same answer needs no new report. Must be well below the grace."""
+
+_MAX_KNOWN: Final = 4096
+"""Answers remembered of one endpoint."""
+
+
+class ProtectedAddresses:
+    """Addresses that no name opens, whatever an answer says."""
+
+    def __init__(self, networks: Iterable[IPv4Network | IPv6Network]) -> None:
+        self._ranges: dict[int, tuple[list[bytes], list[bytes]]] = {}
+        for size, version in ((4, 4), (16, 6)):
+            mine = sorted((n for n in networks if n.version == version), key=lambda n: (n.network_address, n.prefixlen))
+            # Prefixes nest or are disjoint: what lies in a wider one adds nothing.
+            outer = [n for place, n in enumerate(mine) if not any(_lies_in(n, other) for other in mine[:place])]
+            starts = [n.network_address.packed for n in outer]
+            self._ranges[size] = starts, [n.broadcast_address.packed for n in outer]
+
+    def __contains__(self, address: bytes) -> bool:
+        """`address`: 4 or 16 bytes."""
+        starts, ends = self._ranges[len(address)]
+        place = bisect_right(starts, address) - 1
+        return place >= 0 and address <= ends[place]
+
+
+def _lies_in(inner: IPv4Network | IPv6Network, outer: IPv4Network | IPv6Network) -> bool:
+    return inner.prefixlen >= outer.prefixlen and inner.network_address in outer
+
+
+class Openings:
+    """What the openers of all endpoints share."""
+
+    def __init__(self, names: NamesMap, options: NameOptions, reports: Reports) -> None:
+        self.names = names
+        self.options = options
+        self.protected = ProtectedAddresses(options.protected)
+        self.reports = reports
+
+
+class Opener:
+    """`parsers.dns.judging.Opener` of one endpoint under one policy."""
+
+    def __init__(self, shared: Openings, endpoint: int, policy: EndpointPolicy) -> None:
+        self._shared = shared
+        self._endpoint = endpoint
+        self._matcher: NameMatcher = name_matcher(policy.egress)
+        self._known: dict[bytes, tuple[bytes, int]] = {}
+        self._cuts = shared.names.cuts
+        self._window = 0
+        self._left = 0
+
+    def open(self, query: Query, answer: bytes) -> bool:
+        """False: the addresses could not be opened, so the answer must not go out. Raises DnsError if it is broken."""
+        now = monotonic_ns()
+        cuts = self._shared.names.cuts
+        if cuts != self._cuts:
+            self._cuts = cuts
+            self._known.clear()
+        known = self._known.get(query.question)
+        if known is not None and now < known[1] and known[0] == answer[2:]:
+            return True
+        learnt = read_answer(answer, query)
+        addresses = self._permitted(learnt.addresses)
+        if addresses:
+            groups = self._matcher.groups(query.facts.name)
+            if groups and not self._write(addresses, groups, learnt.ttl, now):
+                return False
+            self._shared.reports.learnt(self._endpoint, query.facts.name, addresses, learnt.ttl, now)
+        if len(self._known) >= _MAX_KNOWN:
+            self._known.clear()
+        self._known[query.question] = answer[2:], now + _FRESH_NS
+        return True
+
+    def _permitted(self, addresses: tuple[bytes, ...]) -> list[bytes]:
+        shared = self._shared
+        found = [address for address in addresses if address not in shared.protected]
+        if len(found) < len(addresses):
+            shared.reports.counters["names.protected"] += len(addresses) - len(found)
+        if len(found) > shared.options.addresses_per_name:
+            shared.reports.limit("tofqdns_endpoint_max_ip_per_hostname")
+            del found[shared.options.addresses_per_name :]
+        return found
+
+    def _write(self, addresses: list[bytes], groups: tuple[int, ...], ttl: int, now: int) -> bool:
+        shared = self._shared
+        if not self._may_open(len(addresses), now):
+            shared.reports.limit("dns_max_addresses")
+            return False
+        until = boottime() + max(ttl, shared.options.min_ttl) + GRACE_S
+        try:
+            shared.names.open(self._endpoint, addresses, groups, until, shared.options.max_delay_s)
+        except MapFull:
+            shared.reports.limit("bpf_names_map_max")
+            return False
+        except TimeoutError:
+            shared.reports.limit("tofqdns_proxy_response_max_delay")
+            return False
+        except BpfError:
+            shared.reports.counters["names.failed"] += 1
+            return False
+        return True
+
+    def _may_open(self, count: int, now: int) -> bool:
+        """In one second an endpoint can open as many addresses as it may have; the agent takes away what is too much."""
+        window = now // 1_000_000_000
+        if window != self._window:
+            self._window, self._left = window, self._shared.options.addresses_per_endpoint
+        self._left -= count
+        return self._left >= 0
