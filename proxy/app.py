@@ -24,30 +24,34 @@ from pathlib import Path
 import uvloop
 
 from config.findings import Severity
+from config.policy.name_groups import name_selectors
 from config.policy.resolve import Selection
 from config.policy.resolved import Snapshot
 from config.policy.rules import Document
 from config.settings import Limits, Settings
 from config.store import PolicyStore, Refresh
 from config.watch import changes
+from parsers.dns.message import NXDOMAIN, REFUSED
 from parsers.http.judging import Denial
 from proxy.api import socket_path
 from proxy.api.listen import ListenError
 from proxy.api.models import AgentStatus, Component, FindingView, PolicyState, State, WorkerView
 from proxy.api.server import ApiServer
-from proxy.datapath import READ_EVERY_S, BpfError, Datapath, DatapathStatus, Options
+from proxy.datapath import READ_EVERY_S, BpfError, Datapath, DatapathStatus, NamesMap, Options, make_lock
 from proxy.flows.enrich import Enricher
 from proxy.flows.from_events import EventFlows
 from proxy.flows.from_workers import WorkerFlows
 from proxy.flows.ring import FlowRing
+from proxy.flows.wire import Learnt
 from proxy.kernel_events import to_flow_events
 from proxy.lock import AlreadyRunningError, acquire
 from proxy.logs import configure_logging
 from proxy.metrics import MetricsServer
+from proxy.names.keeper import NameKeeper, make_keeper
 from proxy.readiness import Readiness
 from proxy.supervise import Supervisor
-from proxy.worker.options import Refusals, WorkerLimits, WorkerOptions
-from proxy.workers import WorkerPool
+from proxy.worker.options import NameOptions, Refusals, WorkerLimits, WorkerOptions
+from proxy.workers import WorkerMaps, WorkerPool
 
 log = logging.getLogger("penstock")
 
@@ -80,11 +84,19 @@ class Agent:
         self._pool: WorkerPool | None = None
         self.flows = FlowRing(settings.hubble_event_buffer_capacity, self._node_name)
         self._enricher = Enricher(self._node_name)
-        self._worker_flows = WorkerFlows(self.flows, self._enricher)
+        self._worker_flows = WorkerFlows(self.flows, self._enricher, self._learn)
         self._event_flows = EventFlows(self.flows, self._enricher)
         self._events_lost = 0
+        self._names_lock = make_lock()
+        self._keeper: NameKeeper | None = None
         self._api = ApiServer(self, socket_path(settings.state_dir))
-        self._metrics = MetricsServer(settings.hubble_metrics_server, self._worker_flows, self.flows)
+        self._metrics = MetricsServer(
+            settings.hubble_metrics_server,
+            self._worker_flows,
+            self.flows,
+            lambda: self.names.counts(),
+            lambda: len(name_selectors(self._in_force)),
+        )
 
     # -- start and stop --------------------------------------------------------------------------------------------
 
@@ -98,11 +110,14 @@ class Agent:
         )
         log.info("datapath %s", "adopted" if self._datapath.adopted else "loaded")
         asyncio.get_running_loop().add_reader(self._datapath.events.fileno(), self._read_events)
+        self._keeper = make_keeper(self._datapath, settings, NamesMap(self._datapath.names_fd, self._names_lock))
+        self._enricher.names_of = self._keeper.names_of
+        await self._keeper.prepare(self._wanted)
         count = self._settings.workers or os.cpu_count() or 1
         self._pool = WorkerPool(
             count,
             worker_options(self._settings),
-            self._datapath.connections_fd,
+            WorkerMaps(self._datapath.connections_fd, self._datapath.names_fd, self._names_lock),
             self._supervisor,
             self._worker_flows.add,
             self._worker_flows.forget,
@@ -119,6 +134,7 @@ class Agent:
         self._supervisor.keep("interfaces", self._follow_interfaces)
         self._supervisor.keep("events", self._follow_events)
         self._supervisor.keep("map pressure", self._measure_maps)
+        self._supervisor.keep("names", self._keeper.run)
 
     async def stop(self) -> None:
         """Refuse new connections, let those under way finish, leave the kernel enforcing."""
@@ -130,6 +146,8 @@ class Agent:
         await self._api.stop()
         await self._metrics.stop()
         await self._supervisor.stop()
+        if self._keeper is not None:
+            await self._keeper.stop()
         if self._pool is not None:
             self._pool.close()
         if self._datapath is not None:
@@ -151,6 +169,7 @@ class Agent:
             if not await self._read_policy(only):
                 return
             assert self._pool is not None
+            await self.names.prepare(self._wanted)
             await self._pool.apply(self._wanted)
             await self._sync()
             log.info("revision %d in force", self._in_force.revision)
@@ -192,6 +211,7 @@ class Agent:
             return
         self._datapath_error = ""
         self._in_force, self._documents = wanted, self._store.documents()
+        await self.names.withdraw(wanted)
         for endpoint, why in report.pending.items():
             known = wanted.endpoints[endpoint]
             log.warning("endpoint %s/%s is not attached: %s", known.namespace, known.name, why)
@@ -241,6 +261,17 @@ class Agent:
         events = self._datapath.events.read()
         if events:
             self._event_flows.add(to_flow_events(events))
+
+    # -- names -----------------------------------------------------------------------------------------------------
+
+    def _learn(self, learnt: list[Learnt]) -> None:
+        """What answers have told pods."""
+        self.names.on_batch(learnt)
+
+    @property
+    def names(self) -> NameKeeper:
+        assert self._keeper is not None
+        return self._keeper
 
     # -- AgentView -------------------------------------------------------------------------------------------------
 
@@ -323,6 +354,7 @@ def datapath_options(settings: Settings) -> Options:
         fragments=settings.bpf_fragments_map_max,
         policy_entries=settings.bpf_policy_map_max,
         ipcache_entries=settings.bpf_ipcache_max,
+        names_entries=settings.bpf_names_map_max,
         silent=settings.deny_established == "drop",
     )
 
@@ -335,7 +367,21 @@ def refusals(settings: Settings) -> Refusals:
 def worker_options(settings: Settings) -> WorkerOptions:
     """What all workers are told; each gets its own index."""
     cap = settings.kafka_topic_ids == "cap"
-    return WorkerOptions(0, worker_limits(settings.limits), refusals(settings), cap_kafka_versions=cap)
+    names = name_options(settings)
+    return WorkerOptions(0, worker_limits(settings.limits), refusals(settings), names, cap_kafka_versions=cap)
+
+
+def name_options(settings: Settings) -> NameOptions:
+    return NameOptions(
+        refuse_rcode=NXDOMAIN if settings.tofqdns_dns_reject_response_code == "nameError" else REFUSED,
+        min_ttl=settings.tofqdns_min_ttl,
+        max_delay_s=settings.tofqdns_proxy_response_max_delay,
+        addresses_per_name=settings.tofqdns_endpoint_max_ip_per_hostname,
+        addresses_per_endpoint=settings.limits.dns_max_addresses,
+        protected=settings.tofqdns_protected_cidrs,
+        bind_tls=settings.tofqdns_bind_names != "off",
+        bind_host=settings.tofqdns_bind_names == "all",
+    )
 
 
 def worker_limits(limits: Limits) -> WorkerLimits:

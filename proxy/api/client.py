@@ -44,7 +44,13 @@ class Client:
 
     def get(self, route: str, parameters: Parameters = (), accept: Sequence[int] = (200,)) -> Any:
         """The JSON that `route` answers with one of the statuses `accept`."""
-        connection, response = self._request(route, parameters)
+        return self._answer("GET", route, parameters, accept)
+
+    def delete(self, route: str, parameters: Parameters = ()) -> Any:
+        return self._answer("DELETE", route, parameters, (200,))
+
+    def _answer(self, method: str, route: str, parameters: Parameters, accept: Sequence[int]) -> Any:
+        connection, response = self._request(method, route, parameters)
         try:
             body = response.read()
             if response.status not in accept:
@@ -59,7 +65,7 @@ class Client:
 
     def lines(self, route: str, parameters: Parameters = (), *, endless: bool = False) -> Iterator[bytes]:
         """The lines of an answer as they come. `endless`: silence between them is no failure."""
-        connection, response = self._request(route, parameters)
+        connection, response = self._request("GET", route, parameters)
         try:
             if response.status != 200:
                 raise _refused(response.status, response.read())
@@ -71,11 +77,13 @@ class Client:
         finally:
             connection.close()
 
-    def _request(self, route: str, parameters: Parameters) -> tuple[_UnixConnection, http.client.HTTPResponse]:
+    def _request(
+        self, method: str, route: str, parameters: Parameters
+    ) -> tuple[_UnixConnection, http.client.HTTPResponse]:
         connection = _UnixConnection(self.path, self._timeout_s)
         query = f"?{urlencode(parameters)}" if parameters else ""
         try:
-            connection.request("GET", f"{route}{query}")
+            connection.request(method, f"{route}{query}")
             return connection, connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             connection.close()

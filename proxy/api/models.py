@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from config.policy.resolve import Selection
-from config.policy.resolved import Snapshot
+from config.policy.resolved import Address, Snapshot
 from config.policy.rules import Document
 from proxy.flows.ring import FlowRing
 
@@ -159,8 +159,39 @@ def _files(count: int) -> str:
     return f"{count} file{'s' if count != 1 else ''}"
 
 
+class Source(StrEnum):
+    """Why an address counts for a name: a lookup whose time is not up, or a connection that lives on."""
+
+    LOOKUP = "lookup"
+    CONNECTION = "connection"
+
+
+@dataclass(frozen=True, slots=True)
+class LearntName:
+    """What DNS told an endpoint: addresses of a name (no final dot) that expire together. Times are in seconds since
+    1970, `ttl` in seconds."""
+
+    endpoint: int
+    name: str
+    addresses: tuple[Address, ...]
+    ttl: int
+    looked_up_s: float
+    expires_s: float
+    source: Source
+
+
+class NameCache(Protocol):
+    """What endpoints have learnt from DNS."""
+
+    async def learnt(self) -> list[LearntName]: ...
+
+    async def clean(self, pattern: str | None, endpoint: int | None) -> int:
+        """Forget names by a glob (None: all), of one endpoint or all, and close what they opened. Says how many."""
+        ...
+
+
 class AgentView(Protocol):
-    """What the server reads. All calls are made in the agent's event loop, and quick but for `selections`.
+    """What the server reads. All calls are made in the agent's event loop, and quick but for those with `async`.
 
     `snapshot` is the one in force, `documents` what it was resolved from; `flows` never changes; `config` is the
     effective settings as JSON values, with the source of each under the same key in `config_sources`.
@@ -168,6 +199,9 @@ class AgentView(Protocol):
 
     @property
     def flows(self) -> FlowRing: ...
+
+    @property
+    def names(self) -> NameCache: ...
 
     def status(self) -> AgentStatus: ...
 

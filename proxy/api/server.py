@@ -1,4 +1,5 @@
-"""Serves the agent's API on its Unix socket. Read-only; whoever may open the socket may read.
+"""Serves the agent's API on its Unix socket. Whoever may open the socket may read, and make DNS names be forgotten;
+nothing else can be changed.
 
 Nothing a client does costs the agent more than a bounded queue: request lines and bodies have limits, observers are
 counted, and one that reads slowly loses records instead of holding them.
@@ -20,7 +21,7 @@ from typing import Final
 from aiohttp import web
 
 from config.policy.explain import World
-from proxy.api import explain, listen, views
+from proxy.api import explain, listen, names, views
 from proxy.api.models import AgentView, ApiError, State
 from proxy.api.parameters import parse
 from proxy.flows.jsonpb import encode_line
@@ -60,6 +61,9 @@ class ApiServer:
         app.router.add_get("/v1/endpoint", self._endpoints)
         app.router.add_get("/v1/endpoint/{id}", self._endpoint)
         app.router.add_get("/v1/identity", self._identities)
+        app.router.add_get("/v1/fqdn/cache", self._names)
+        app.router.add_delete("/v1/fqdn/cache", self._clean_names)
+        app.router.add_get("/v1/fqdn/names", self._selected_names)
         app.router.add_get("/v1/config", self._config)
         # Without handler_cancellation an observer that hangs up is noticed only when there is something to send it.
         self._runner = web.AppRunner(
@@ -118,6 +122,20 @@ class ApiServer:
     async def _config(self, _: web.Request) -> web.Response:
         return _json({"settings": dict(self._view.config()), "sources": dict(self._view.config_sources())})
 
+    async def _names(self, request: web.Request) -> web.Response:
+        asked = names.parse(request.query.items(), names.LIST)
+        learnt = await self._view.names.learnt()
+        return _json(await asyncio.to_thread(names.cache, learnt, asked))
+
+    async def _clean_names(self, request: web.Request) -> web.Response:
+        asked = names.parse(request.query.items(), names.CLEAN)
+        return _json({"forgotten": await self._view.names.clean(asked.pattern, asked.endpoint)})
+
+    async def _selected_names(self, request: web.Request) -> web.Response:
+        asked = names.parse(request.query.items(), names.SELECTED)
+        learnt = await self._view.names.learnt()
+        return _json(await asyncio.to_thread(names.selected, self._view.snapshot(), learnt, asked))
+
     async def _flows(self, request: web.Request) -> web.StreamResponse:
         query = parse(request.query.items(), time.time_ns())
         try:
@@ -153,7 +171,8 @@ async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse
         return _json(error.to_json(), error.status)
     except web.HTTPNotFound:
         policy = "/v1/policy /v1/policy/explain /v1/policy/selectors"
-        hint = f"routes: /v1/healthz {policy} /v1/flows /v1/endpoint /v1/identity /v1/config"
+        others = "/v1/flows /v1/endpoint /v1/identity /v1/fqdn/cache /v1/fqdn/names /v1/config"
+        hint = f"routes: /v1/healthz {policy} {others}"
         return _json(ApiError(404, "no-such-route", f"there is no {request.path}", hint).to_json(), 404)
     except web.HTTPMethodNotAllowed as error:
         message = f"{request.method} is not possible here: this API only reads"

@@ -63,6 +63,7 @@ def bpf() -> None:
     Examples:
       sudo penstock bpf policy get 4711
       sudo penstock bpf ipcache list
+      sudo penstock bpf names list
       sudo penstock bpf ct list
       sudo penstock bpf metrics list
     """
@@ -202,6 +203,39 @@ def ipcache_get(address: str, bpf_root: Path) -> None:
         raise click.exceptions.Exit(1)
     network, identity = max(covering, key=lambda one: int(one[0].prefixlen))
     click.echo(f"{wanted} maps to {_identity(identity)} by {network}")
+
+
+@bpf.group(no_args_is_help=True)
+def names() -> None:
+    """Addresses that answers to DNS queries have opened."""
+
+
+@names.command("list")
+@click.option("-e", "--endpoint", type=int, help="Only those of this endpoint.")
+@click.option("--no-headers", is_flag=True, help="Rows only.")
+@output_option("table", "json")
+@bpf_root_option
+def names_list(endpoint: int | None, no_headers: bool, output: str, bpf_root: Path) -> None:
+    """List what is open for which endpoint: by identities of groups of names (`toFQDNs`), each until its time is over.
+    `penstock fqdn cache list` tells the names.
+
+    \b
+    Examples:
+      sudo penstock bpf names list
+      sudo penstock bpf names list -e 4711 -o json
+    """
+    with _maps(bpf_root) as maps:
+        found = [one for one in maps.names() if endpoint in (None, one.endpoint)]
+    if output == "json":
+        echo_json(
+            [
+                {"endpoint": one.endpoint, "address": str(one.address), "identity": one.identity, "left": one.left_s}
+                for one in found
+            ]
+        )
+        return
+    rows = [[str(one.endpoint), str(one.address), str(one.identity), f"{one.left_s}s"] for one in found]
+    echo_table([["ENDPOINT", "ADDRESS", "IDENTITY", "LEFT"], *rows], no_headers=no_headers)
 
 
 def _identity(identity: int) -> str:

@@ -22,6 +22,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "policy": ("proxy.cli.policy:policy", "Check policy files, show policies in force."),
     "endpoint": ("proxy.cli.endpoint:endpoint", "Show the workloads that policies select."),
     "identity": ("proxy.cli.identity:identity", "Show security identities and their labels."),
+    "fqdn": ("proxy.cli.fqdn:fqdn", "Show and forget what DNS names have opened."),
     "monitor": ("proxy.cli.monitor:monitor", "Show what the kernel drops and lets begin, as it happens."),
     "bpf": ("proxy.cli.bpf:bpf", "Show the kernel's tables, with or without an agent."),
     "check": ("proxy.cli.check:check", "Say what this kernel and these privileges can do."),

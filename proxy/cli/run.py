@@ -41,6 +41,19 @@ from proxy.cli.output import Failure
     type=click.Choice(["resolve", "cap"]),
     help="Kafka topics by id: ask the broker for their names, or offer no such versions.",
 )
+@click.option(
+    "--tofqdns-min-ttl", type=click.IntRange(0), metavar="S", help="Addresses of names stay so long at least."
+)
+@click.option(
+    "--tofqdns-dns-reject-response-code",
+    type=click.Choice(["refused", "nameError"]),
+    help="What a refused DNS query gets.",
+)
+@click.option(
+    "--tofqdns-bind-names",
+    type=click.Choice(["off", "tls", "all"]),
+    help="Behind toFQDNs, TLS (all: and HTTP) must ask for a name of the rule.",
+)
 @click.option("--node-name", metavar="NAME", help="Name of this node in flows.  [default: host name]")
 @click.option("--hubble-event-buffer-capacity", type=int, metavar="N", help="Flows kept in memory: 2^n - 1.")
 @click.option("--hubble-metrics-server", metavar="ADDRESS", help="Metrics for Prometheus, at /metrics: such as :9965.")

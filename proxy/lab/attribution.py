@@ -53,7 +53,9 @@ def _telling(requests: list[Flow], result: Result) -> list[Flow]:
 
 
 def _is_of(flow: Flow, result: Result) -> bool:
-    return flow.l4 is not None and flow.l4.protocol == "TCP" and flow.l4.source_port in result.ports
+    datagrams = result.probe.is_lookup and not result.probe.target.startswith("tcp ")
+    protocol = "UDP" if datagrams else "TCP"
+    return flow.l4 is not None and flow.l4.protocol == protocol and flow.l4.source_port in result.ports
 
 
 def describe(flow: Flow | None) -> str:

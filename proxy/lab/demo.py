@@ -18,7 +18,7 @@ from proxy.lab.probes import ProbeFile, read_probes
 from proxy.lab.progress import Progress
 from proxy.lab.report import Row, Section, render, summary, wants_colour
 
-SCENARIOS = ("foundational", "http-ingress", "user-service", "test-app", "default-deny", "api-server", "kafka")
+SCENARIOS = ("foundational", "http-ingress", "user-service", "test-app", "default-deny", "api-server", "kafka", "dns")
 # Room for the flows of all probes and their DNS queries: the table reads them at the end.
 _SETTINGS = {"hubble_event_buffer_capacity": 16383}
 

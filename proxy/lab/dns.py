@@ -13,13 +13,15 @@ list goes on only then.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from proxy.lab.errors import LabError
 from proxy.lab.plan import Plan, PlannedPod
 
 ZONE = "cluster.local"
+TTL_S = 5
+"""Of every answer, unless the lab was brought up with another."""
 
 
 def host_lines(plan: Plan) -> Iterator[str]:
@@ -47,6 +49,15 @@ def host_lines(plan: Plan) -> Iterator[str]:
             yield f"{text} {host.name}"
 
 
+def with_host(lines: Iterable[str], name: str, addresses: Iterable[str]) -> Iterator[str]:
+    """The hosts file with other addresses for one name."""
+    for line in lines:
+        if line.split()[1:] != [name]:
+            yield line
+    for address in addresses:
+        yield f"{address} {name}"
+
+
 def resolv_conf(plan: Plan, namespace: str) -> str:
     searches = [f"svc.{ZONE}", ZONE]
     if namespace:
@@ -69,8 +80,11 @@ def etc_files(plan: Plan, pod: PlannedPod | None) -> dict[str, str]:
     return files
 
 
-def server_command(hosts_file: Path) -> list[str]:
-    """dnsmasq in the foreground, reading nothing of the host's configuration and asking nobody."""
+def server_command(hosts_file: Path, ttl_s: int) -> list[str]:
+    """dnsmasq in the foreground, reading nothing of the host's configuration and asking nobody.
+
+    On SIGHUP it reads the hosts file again.
+    """
     program = shutil.which("dnsmasq", path="/usr/sbin:/usr/bin:/sbin:/usr/local/sbin:/usr/local/bin")
     if program is None:
         raise LabError("dnsmasq is not installed", "`make setup` installs it; by hand: apt-get install dnsmasq-base")
@@ -82,7 +96,7 @@ def server_command(hosts_file: Path) -> list[str]:
         "--no-hosts",
         f"--addn-hosts={hosts_file}",
         "--local=/#/",
-        "--local-ttl=5",
+        f"--local-ttl={ttl_s}",
         "--user=root",
         "--group=root",
         "--pid-file=",

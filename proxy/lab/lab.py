@@ -19,13 +19,14 @@ from types import TracebackType
 from typing import Any
 
 from proxy.flows.model import Flow
-from proxy.lab import dns, inside, linux, network, workloads
+from proxy.lab import dns, inside, linux, network, processes, workloads
 from proxy.lab import state as lab_state
 from proxy.lab.agent import READY_DEADLINE_S, Agent, write_endpoints
 from proxy.lab.errors import LabError
 from proxy.lab.manifests import read_manifests
-from proxy.lab.names import LABS_DIR, check_lab_name, existing_labs, existing_netns, state_dir
-from proxy.lab.plan import Plan, PlannedPod, make_plan
+from proxy.lab.model import OutsideHost
+from proxy.lab.names import LABS_DIR, check_lab_name, existing_labs, existing_netns, netns_name, state_dir
+from proxy.lab.plan import DNS_POD, Plan, PlannedPod, check_outside, make_plan
 from proxy.lab.progress import Progress
 from proxy.lab.state import LabState, PodState
 from proxy.lab.sweep import sweep
@@ -50,9 +51,10 @@ class Lab:
         settings: Mapping[str, object] | None = None,
         progress: Progress | None = None,
         cluster_ips: bool = False,
+        dns_ttl_s: int = dns.TTL_S,
     ) -> Lab:
         """Build the lab; with `policies` the agents enforce them when this returns. With `cluster_ips` services have
-        addresses of their own, which the nodes translate.
+        addresses of their own, which the nodes translate. `dns_ttl_s`: of all answers of the cluster's DNS.
 
         `policies` is a folder, which the agent then watches, or files, which are copied into a folder of the lab.
         Whatever goes wrong on the way, nothing is left behind.
@@ -76,7 +78,7 @@ class Lab:
         try:
             if copied:
                 _copy(copied, state.directory / "policies")
-            lab._build(plan, folder, settings, told)
+            lab._build(plan, folder, settings, told, dns_ttl_s)
         except BaseException:
             lab.down()
             raise
@@ -87,14 +89,22 @@ class Lab:
         """The lab of that name, that some other process brought up."""
         return cls(lab_state.load(check_lab_name(name)))
 
-    def _build(self, plan: Plan, policies: Path | None, settings: Mapping[str, object] | None, told: Progress) -> None:
+    def _build(
+        self,
+        plan: Plan,
+        policies: Path | None,
+        settings: Mapping[str, object] | None,
+        told: Progress,
+        dns_ttl_s: int,
+    ) -> None:
         with told.step(f"{len(plan.pods) + len(plan.nodes) + 1} network namespaces"):
             network.create_namespaces(plan)
         with told.step(f"links, addresses and routes in {plan.ranges.v4} and {plan.ranges.v6}"):
             network.connect(plan)
         with told.step("cluster DNS, the outside world and the pods' programs"):
             self._write_etc(plan)
-            self._started.extend(workloads.start_all(plan, self.state))  # a failure on the way leaves those so far
+            # A failure on the way leaves those so far.
+            self._started.extend(workloads.start_all(plan, self.state, dns_ttl_s))
         if policies is not None:
             with told.step(f"the agent, with the policies of {policies}"):
                 write_endpoints(plan, self.state.directory)
@@ -150,6 +160,19 @@ class Lab:
     def log(self, pod: str, run: str = "run") -> str:
         """What a program of a pod's annotations has written so far."""
         return self.state.log_file(pod, run).read_text(encoding="utf-8", errors="replace")
+
+    def set_host(self, name: str, addresses: Sequence[str]) -> None:
+        """Let a name of the outside world have these addresses, from the next lookup on."""
+        host = OutsideHost(name, tuple(addresses))
+        check_outside(host)
+        network.add_outside(netns_name(self.name, "world"), host.addresses)
+        file = self.state.dns_hosts
+        lines = list(dns.with_host(file.read_text(encoding="utf-8").splitlines(), name, addresses))
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        running = [one for one in processes.recorded(self.state.directory) if one.what == f"{DNS_POD} run"]
+        if not running:
+            raise LabError(f"the DNS of lab {self.name} does not run")
+        os.kill(running[-1].pid, signal.SIGHUP)
 
     @property
     def agent(self) -> Agent:

@@ -187,11 +187,20 @@ def _pod_lines(plan: Plan, pod: PlannedPod) -> Iterator[str]:
     yield f"route add default via fe80::1 dev eth0 src {v6}"
 
 
+def add_outside(world: str, addresses: Iterable[str]) -> None:
+    """Addresses of the outside world that came later; those that are there stay."""
+    _batch(world, (f"address replace {_host_prefix(address)} dev lo" for address in addresses))
+
+
+def _host_prefix(address: str) -> str:
+    return f"{address}/{128 if ':' in address else 32}"
+
+
 def _world_lines(plan: Plan) -> Iterator[str]:
     yield "link set lo up"
     for host in plan.hosts:
         for address in host.addresses:
-            yield f"address add {address}/{128 if ':' in address else 32} dev lo"
+            yield f"address replace {_host_prefix(address)} dev lo"  # hosts may share addresses
     for node in plan.nodes:
         (up4, up6), (world4, world6), device = node.uplink, node.world_end, node.world_interface
         yield f"link set {device} up"

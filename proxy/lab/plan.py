@@ -210,14 +210,19 @@ def _hosts(own: Iterable[OutsideHost]) -> tuple[OutsideHost, ...]:
     """The default names, replaced or added to by those of the manifests."""
     hosts = {host.name: host for host in (*DEFAULT_HOSTS, *own)}
     for host in hosts.values():
-        for text in host.addresses:
-            try:
-                address = ip_address(text)
-            except ValueError as error:
-                raise LabError(f"World host {host.name}: {text!r} is not an IP address") from error
-            if not any(address in network for network in _DOCUMENTATION if network.version == address.version):
-                raise LabError(
-                    f"World host {host.name}: {address} is not a documentation address",
-                    "use 192.0.2.0/24, 198.51.100.0/24, 203.0.113.0/24 or 2001:db8::/32",
-                )
+        check_outside(host)
     return tuple(hosts.values())
+
+
+def check_outside(host: OutsideHost) -> None:
+    """The outside world has documentation addresses only: LabError for any other."""
+    for text in host.addresses:
+        try:
+            address = ip_address(text)
+        except ValueError as error:
+            raise LabError(f"World host {host.name}: {text!r} is not an IP address") from error
+        if not any(address in network for network in _DOCUMENTATION if network.version == address.version):
+            raise LabError(
+                f"World host {host.name}: {address} is not a documentation address",
+                "use 192.0.2.0/24, 198.51.100.0/24, 203.0.113.0/24 or 2001:db8::/32",
+            )

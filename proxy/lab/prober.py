@@ -1,4 +1,4 @@
-"""Runs probes in a lab: real curl, `proxy.lab.kafka_probe` or `proxy.lab.dial` inside the pods.
+"""Runs probes in a lab: real curl, `proxy.lab.kafka_probe`, `proxy.lab.lookup` or `proxy.lab.dial` inside the pods.
 
 Every probe has local ports of its own, so that the agent's flow records of exactly this connection can be found.
 Probes that should end in silence only wait: those run all at once. Those that should be answered run one after the
@@ -16,6 +16,7 @@ from typing import Any
 
 from proxy.lab.errors import LabError
 from proxy.lab.lab import Lab
+from proxy.lab.plan import DNS_POD
 from proxy.lab.probes import Probe
 
 CONNECT_TIMEOUT_S = 1.5
@@ -62,10 +63,14 @@ class Prober:
 
     def _one(self, probe: Probe, ports: range) -> Result:
         target = probe.resolved(self._address)
-        ask = self._kafka if probe.is_kafka else self._dial if probe.method == "TCP" else self._curl
-        result = ask(probe, target, ports)
+        result = self._runner(probe)(probe, target, ports)
         self._done(result)
         return result
+
+    def _runner(self, probe: Probe) -> Callable[[Probe, str, range], Result]:
+        if probe.is_kafka:
+            return self._kafka
+        return {"TCP": self._dial, "LOOKUP": self._lookup}.get(probe.method, self._curl)
 
     def _address(self, name: str, ip: int) -> str:
         """The address that {NAMESPACE/POD} or {world/HOST} stands for."""
@@ -102,6 +107,16 @@ class Prober:
         latency = facts["time_total"] * 1000 if answered else None
         return Result(probe, facts["outcome"], ports, latency, facts["detail"])
 
+    def _lookup(self, probe: Probe, target: str, ports: range) -> Result:
+        command = lookup_command(target, self._address(DNS_POD, probe.ip), ports)
+        facts = self._told(probe, command)
+        outcome: str = facts["outcome"]
+        if outcome == "answers" and probe.expect != outcome:
+            wanted = probe.expect in [f"answers {address}" for address in facts["addresses"]]
+            outcome = probe.expect if wanted else f"answers {', '.join(facts['addresses'])}"
+        latency = None if outcome == "timeout" else facts["time_total"] * 1000
+        return Result(probe, outcome, ports, latency, facts["detail"])
+
     def _told(self, probe: Probe, command: Sequence[str]) -> dict[str, Any]:
         """What a prober of ours says, one JSON object."""
         done = self._lab.exec(probe.source, command)
@@ -128,6 +143,15 @@ def kafka_command(probe: Probe, url: str, ports: range) -> list[str]:
     command = [sys.executable, "-m", "proxy.lab.kafka_probe", probe.method.lower(), host.strip("[]"), port, topic]
     command += ["--ip", str(probe.ip), "--connect-timeout", str(CONNECT_TIMEOUT_S), "--timeout", str(TOTAL_TIMEOUT_S)]
     return [*command, "--local-ports", _span(ports), "--value", probe.data]
+
+
+def lookup_command(target: str, server: str, ports: range) -> list[str]:
+    """`server` is asked if the target names none."""
+    asked, _, named = target.partition(" @")
+    words = asked.split()
+    tcp = ["--tcp"] if words[0] == "tcp" else []
+    command = [sys.executable, "-m", "proxy.lab.lookup", *words[len(tcp) :], "--server", named.strip("[]") or server]
+    return [*command, *tcp, "--timeout", str(TOTAL_TIMEOUT_S), "--local-ports", _span(ports)]
 
 
 def _span(ports: range) -> str:

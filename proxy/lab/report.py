@@ -75,7 +75,8 @@ def _code(result: Result) -> str:
     """Green: as expected and answered; yellow: as expected and refused; red: not as expected."""
     if not result.is_expected:
         return "1;31"
-    return "32" if result.seen in {"200", "connected", "kafka 0"} else "33"
+    answered = result.seen in {"200", "connected", "kafka 0"} or result.seen.startswith("answers")
+    return "32" if answered else "33"
 
 
 def _style(text: str, code: str, colour: bool) -> str:

@@ -61,6 +61,11 @@ class LabState:
     def directory(self) -> Path:
         return state_dir(self.name)
 
+    @property
+    def dns_hosts(self) -> Path:
+        """The names that the cluster's DNS knows, and their addresses."""
+        return self.directory / "dns.hosts"
+
     def log_file(self, ref: str, run: str = "run") -> Path:
         return self.directory / "logs" / f"{ref.replace('/', '.')}.{run}.log"
 

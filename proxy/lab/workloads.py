@@ -29,12 +29,11 @@ class Workload:
     ports: frozenset[int]
 
 
-def start_all(plan: Plan, state: LabState) -> Iterator[Workload]:
+def start_all(plan: Plan, state: LabState, dns_ttl_s: int) -> Iterator[Workload]:
     """Cluster DNS, the outside world, and everything the manifests' annotations say."""
     (state.directory / "logs").mkdir(exist_ok=True)
-    hosts = state.directory / "dns.hosts"
-    hosts.write_text("\n".join(dns.host_lines(plan)) + "\n", encoding="utf-8")
-    yield _start(state, plan.dns.ref, "run", dns.server_command(hosts), {53})
+    state.dns_hosts.write_text("\n".join(dns.host_lines(plan)) + "\n", encoding="utf-8")
+    yield _start(state, plan.dns.ref, "run", dns.server_command(state.dns_hosts, dns_ttl_s), {53})
     world = dict([WORLD_RUN, *plan.manifests.world_runs])
     for name, command in world.items():
         ports = {80, 8080} if (name, command) == WORLD_RUN else set()

@@ -14,7 +14,7 @@ from config.policy.resolved import PolicyName, Snapshot
 from config.policy.rules import Document
 from proxy.api import socket_path
 from proxy.api.client import Client
-from proxy.api.models import AgentStatus, Component, FindingView, PolicyState, State, WorkerView
+from proxy.api.models import AgentStatus, Component, FindingView, LearntName, PolicyState, State, WorkerView
 from proxy.api.server import ApiServer
 from proxy.flows.ring import FlowRing
 from tests.proxy.flows.samples import Node, snapshot
@@ -24,12 +24,28 @@ FINDING = FindingView(
 )
 
 
+class Names:
+    """A `NameCache` that a test may fill. `cleaned`: what was asked for."""
+
+    def __init__(self) -> None:
+        self.known: list[LearntName] = []
+        self.cleaned: list[tuple[str | None, int | None]] = []
+
+    async def learnt(self) -> list[LearntName]:
+        return self.known
+
+    async def clean(self, pattern: str | None, endpoint: int | None) -> int:
+        self.cleaned.append((pattern, endpoint))
+        return len(self.known)
+
+
 class View:
     """An `AgentView` whose answers a test may change."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self.current = snapshot()
+        self.names = Names()
         self.sources: tuple[Document, ...] = ()
         self.answer = AgentStatus(
             version="0.1.0",

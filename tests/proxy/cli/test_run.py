@@ -21,7 +21,15 @@ def test_every_flag_is_a_setting() -> None:
 def test_every_important_setting_is_a_flag() -> None:
     flags = {parameter.name for parameter in command.params}
     others = {name for name in set(Settings.model_fields) - flags if not name.startswith("bpf_")}
-    assert others == {"limits", "rescan_interval_s"}
+    assert others == {
+        "limits",
+        "rescan_interval_s",
+        "tofqdns_endpoint_max_ip_per_hostname",
+        "tofqdns_idle_connection_grace_period",
+        "tofqdns_max_deferred_connection_deletes",
+        "tofqdns_protected_cidrs",
+        "tofqdns_proxy_response_max_delay",
+    }
 
 
 @pytest.mark.parametrize(
