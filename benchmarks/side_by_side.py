@@ -23,6 +23,7 @@ from benchmarks.load import Load
 from benchmarks.machine import Processors
 from benchmarks.report import Ratio, Report, Row, compare
 from benchmarks.rules import Rules
+from benchmarks.steadiness import doubts
 from benchmarks.subjects import Running, Subject
 from benchmarks.topology import Origin, only_one, topology
 
@@ -30,7 +31,6 @@ SUBJECT = "penstock"
 PEERS = ("envoy", "haproxy", "none")
 ROUNDS, SECONDS = 3, 2
 QUICK_ROUNDS, QUICK_SECONDS = 1, 1
-STEADY = 0.7
 MANY_RULES = 3
 NOTES = (
     "Medians of the rounds; min and max: the slowest and the fastest round; peak rss: the largest of all rounds.",
@@ -107,7 +107,7 @@ def measure(benchmark: Benchmark, quick: bool) -> Report:
     names = [subject.name for subject in benchmark.subjects]
     measured = [(case, name) for case in benchmark.cases for name in names if (case, name) in samples]
     rows = [_row(name, case, samples[case, name]) for case, name in measured]
-    notes = (*_doubts(rows), *NOTES, *benchmark.notes)
+    notes = (*doubts(rows), *NOTES, *benchmark.notes)
     return Report(benchmark.name, rows, compare(rows, SUBJECT, PEERS, RATIOS), notes)
 
 
@@ -183,17 +183,6 @@ def _row(subject: str, case: str, samples: Sequence[Sample]) -> Row:
             "worker_rss_mib": max(of_worker),
         }
     return Row(subject, case, metrics)
-
-
-def _doubts(rows: Sequence[Row]) -> list[str]:
-    """Rounds that differ a lot were not about the subjects."""
-    unsteady = [row for row in rows if row.metrics["min_per_s"] < STEADY * row.metrics["max_per_s"]]
-    if not unsteady:
-        return []
-    return [
-        f"NOT STEADY: in {len(unsteady)} of {len(rows)} rows the slowest round has less than {STEADY:.0%} of the",
-        "fastest one's rate. Something else was running; measure again.",
-    ]
 
 
 def _check_tools(tools: Sequence[str]) -> None:

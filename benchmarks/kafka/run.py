@@ -24,6 +24,7 @@ from benchmarks.kafka.loads import JavaConsume, JavaProduce, JavaSync, Librdkafk
 from benchmarks.kafka.modes import DIRECT, FORBIDDEN, KIB, LARGE, MODES, PRODUCED, Mode, filled
 from benchmarks.machine import Processors
 from benchmarks.report import Ratio, Report, Row, compare
+from benchmarks.steadiness import doubts
 from benchmarks.topology import CLIENT, Topology, only_one, topology
 
 NAME = "kafka"
@@ -34,7 +35,6 @@ QUICK = 0.25
 PATIENCE_S = 120.0
 REFUSED = "Topic authorization failed"
 MIB = 2**20
-STEADY = 0.7
 RATIOS = (
     Ratio("records_per_s", "records"),
     Ratio("p50_us", "p50"),
@@ -138,7 +138,7 @@ def measure(quick: bool, compared: tuple[Mode, ...]) -> Report:
                 for mode in order:
                     samples.setdefault((name, mode.name), []).append(_sample(place, name, case, mode))
     rows = [_row(name, mode, cases[name], samples[name, mode.name]) for name in cases for mode in compared]
-    return Report(NAME, rows, _ratios(rows, compared), (*_doubts(rows), *NOTES))
+    return Report(NAME, rows, _ratios(rows, compared), (*doubts(rows), *NOTES))
 
 
 def _rotated(compared: Sequence[Mode], number: int) -> list[Mode]:
@@ -265,16 +265,6 @@ def _ratios(rows: Sequence[Row], compared: Sequence[Mode]) -> dict[str, float]:
             if mode is not DIRECT:
                 found |= compare(of_case, mode.name, (DIRECT.name,), RATIOS)
     return found
-
-
-def _doubts(rows: Sequence[Row]) -> list[str]:
-    unsteady = [row for row in rows if row.metrics["min_per_s"] < STEADY * row.metrics["max_per_s"]]
-    if not unsteady:
-        return []
-    return [
-        f"NOT STEADY: in {len(unsteady)} of {len(rows)} rows the slowest round has less than {STEADY:.0%} of the",
-        "fastest one's rate. Something else was running; measure again.",
-    ]
 
 
 def _introduce(processors: Processors, rounds: int, cases: Mapping[str, Case], compared: Sequence[Mode]) -> None:
