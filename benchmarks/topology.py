@@ -49,12 +49,13 @@ def plain_origin(folder: Path) -> Sequence[str]:
 
 
 class Topology:
-    """One such place, up."""
+    """One such place, up. `folder` is for files, and goes with it; the agent does not watch it, as it does the lab's."""
 
-    def __init__(self, lab: Lab, processors: Processors, origin: Origin, log: IO[str]) -> None:
+    def __init__(self, lab: Lab, processors: Processors, origin: Origin, folder: Path, log: IO[str]) -> None:
         self.lab = lab
         self.processors = processors
         self.origin = origin
+        self.folder = folder
         self._log = log
 
     @property
@@ -69,11 +70,6 @@ class Topology:
     def node_address(self) -> str:
         """The client's gateway: where an ordinary proxy listens."""
         return str(IPv4Network(self.lab.state.v4)[1])
-
-    @property
-    def folder(self) -> Path:
-        """For configuration files; it goes with the topology."""
-        return self.lab.state.directory
 
     def popen(self, where: str, argv: Sequence[str], cpu: int, **options: Any) -> subprocess.Popen[str]:
         """Start a program on one processor; it ends with the topology."""
@@ -133,9 +129,10 @@ def topology(
     manifests = [HERE / "workloads.yaml"]
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as log,
+        tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder,
         Lab.up(LAB_PREFIX + name, manifests, policies=policies, settings=settings) as lab,
     ):
-        place = Topology(lab, processors, origin, log)
+        place = Topology(lab, processors, origin, Path(folder), log)
         for where in (CLIENT, ATTACKER, NODE):
             place.run(where, ["sh", "-c", _PORTS], processors.load, _LISTEN_DEADLINE_S)
         place.serve(SERVER, origin(place.folder), PORT, processors.load)

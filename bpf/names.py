@@ -9,23 +9,24 @@ when its process ends. Within one process, one thread at a time.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import mmap
 import os
 import struct
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from bpf.errors import MapFull
 from bpf.maps import BpfMap
-from bpf.structs import NamesKey, NamesValue, address_bytes
-from bpf.structs import NameSlot as RawSlot
+from bpf.structs import NamesKey, NamesValue
 
 MAX_SLOTS: Final = 8
 _MAPPED: Final = bytes(10) + b"\xff\xff"
+_NUMBERS: Final = struct.Struct(f"={2 * MAX_SLOTS}I")
+_LOCK: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
 _RETRY_S: Final = 0.0002
 _COUNT: Final = struct.Struct("=Q")
 
@@ -74,8 +75,7 @@ class NamesMap:
 
     def get(self, endpoint: int, address: bytes) -> Slots:
         """Empty if nothing has opened it."""
-        value = self._map.get(_key(endpoint, address))
-        return _slots(value) if value is not None else ()
+        return _slots(self._map.get_raw(_key(endpoint, address)))
 
     def open(
         self, endpoint: int, addresses: Iterable[bytes], identities: Iterable[int], until: int, wait_s: float
@@ -85,41 +85,44 @@ class NamesMap:
         Raises TimeoutError when others hold the lock for `wait_s`, MapFull when the map or an address has no room.
         """
         wanted = tuple(identities)
-        with self._locked(wait_s):
+        self._lock(wait_s)
+        try:
             for address in addresses:
                 key = _key(endpoint, address)
-                value = self._map.get(key)
-                known = _slots(value) if value is not None else ()
+                known = _slots(self._map.get_raw(key))
                 slots = _prolonged(known, wanted, until)
                 if slots != known:
-                    self._map.set(key, _value(slots))
+                    self._map.set_raw(key, _value(slots))
+        finally:
+            self._unlock()
 
     def change(self, endpoint: int, address: bytes, edit: Callable[[Slots], Iterable[NameSlot]], wait_s: float) -> None:
         """Put what `edit` makes of the slots in their place; none: the address is closed. Raises as `open` does."""
         key = _key(endpoint, address)
-        with self._locked(wait_s):
-            value = self._map.get(key)
-            known = _slots(value) if value is not None else ()
+        self._lock(wait_s)
+        try:
+            known = _slots(self._map.get_raw(key))
             slots = tuple(edit(known))
             if slots == known:
                 return
             if slots:
-                self._map.set(key, _value(slots))
+                self._map.set_raw(key, _value(slots))
             else:
-                self._map.delete(key)
+                self._map.delete(NamesKey.from_buffer_copy(key))
+        finally:
+            self._unlock()
 
     def items(self) -> Iterator[tuple[int, bytes, Slots]]:
         """(endpoint, address, slots) of every entry, as far as they stay while this looks at them."""
-        for key, value in self._map.items():
-            yield key.endpoint, _unmapped(bytes(key)[4:]), _slots(value)
+        for key, value in self._map.raw_items():
+            yield int.from_bytes(key[:4], sys.byteorder), _unmapped(key[4:]), _slots(value)
 
-    @contextlib.contextmanager
-    def _locked(self, wait_s: float) -> Iterator[None]:
+    def _lock(self, wait_s: float) -> None:
         deadline = 0.0
         while True:
             try:
-                fcntl.lockf(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
+                fcntl.lockf(self._lock_fd, _LOCK)
+                return
             except OSError as error:
                 if error.errno not in (errno.EACCES, errno.EAGAIN):
                     raise
@@ -128,10 +131,9 @@ class NamesMap:
             if now >= deadline:
                 raise TimeoutError("the map of names is locked by another process")
             time.sleep(_RETRY_S)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._lock_fd, fcntl.LOCK_UN)
+
+    def _unlock(self) -> None:
+        fcntl.lockf(self._lock_fd, fcntl.LOCK_UN)
 
 
 def _prolonged(known: Slots, wanted: tuple[int, ...], until: int) -> Slots:
@@ -157,16 +159,20 @@ def _unmapped(address: bytes) -> bytes:
     return address[12:] if address.startswith(_MAPPED) else address
 
 
-def _key(endpoint: int, address: bytes) -> NamesKey:
-    return NamesKey(endpoint, address_bytes(mapped(address)))
+def _key(endpoint: int, address: bytes) -> bytes:
+    """A `NamesKey`."""
+    return endpoint.to_bytes(4, sys.byteorder) + mapped(address)
 
 
-def _slots(value: NamesValue) -> Slots:
-    return tuple(NameSlot(slot.identity, slot.until) for slot in value.slots if slot.identity)
+def _slots(value: bytes | None) -> Slots:
+    """Of a `NamesValue`. What is not used in it is zero, and behind what is."""
+    if value is None:
+        return ()
+    numbers = _NUMBERS.unpack(value)
+    return tuple([NameSlot(*numbers[at : at + 2]) for at in range(0, len(numbers), 2) if numbers[at]])
 
 
-def _value(slots: Slots) -> NamesValue:
-    value = NamesValue()
-    for place, slot in enumerate(slots):
-        value.slots[place] = RawSlot(slot.identity, min(slot.until, 0xFFFFFFFF))
-    return value
+def _value(slots: Slots) -> bytes:
+    """A `NamesValue`."""
+    numbers = [min(number, 0xFFFFFFFF) for slot in slots for number in slot]
+    return _NUMBERS.pack(*numbers, *([0] * (2 * MAX_SLOTS - len(numbers))))

@@ -80,6 +80,9 @@ class Sender:
 
     def __init__(self, family: socket.AddressFamily) -> None:
         self._socket = _transparent(family, socket.SOCK_RAW, socket.IPPROTO_UDP)
+        # A raw socket gets a copy of every datagram of the node: of none if it is bound to where none goes to, and what
+        # goes there all the same a filter of one instruction, `return 0`, drops.
+        self._socket.bind((LOOPBACK[family], 0))
         _take_nothing(self._socket)
         if family == socket.AF_INET6:
             self._socket.setsockopt(socket.IPPROTO_IPV6, IPV6_CHECKSUM, _UDP_CHECKSUM_AT)
@@ -135,7 +138,6 @@ def _transparent(family: socket.AddressFamily, kind: socket.SocketKind, protocol
 
 
 def _take_nothing(sock: socket.socket) -> None:
-    """A raw socket gets a copy of every datagram of the node: a filter of one instruction, `return 0`, drops it."""
     instruction = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0), 8)
     program = struct.pack("HL", 1, ctypes.addressof(instruction))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)

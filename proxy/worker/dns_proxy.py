@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import Counter
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from dataclasses import dataclass
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
@@ -41,12 +41,14 @@ ROUTE_NS: Final = 1_000_000_000
 """What the kernel said of a client and a server is asked anew after this time, and at each new policy."""
 
 MAX_ROUTES: Final = 8192
-MAX_MEMO: Final = 8192
+MAX_MEMO: Final = 32768
+"""Questions remembered with their rulings, of all judges."""
+
 _MEMO_BYTES: Final = 512
 _BATCH: Final = 64
 _LOOK_EVERY_S: Final = 0.25
 
-_TRUNCATED: Final = socket.MSG_TRUNC
+_TRUNCATED: Final = int(socket.MSG_TRUNC)
 
 
 @dataclass(slots=True, eq=False)
@@ -59,18 +61,20 @@ class Route:
     judge: DnsJudge | ConnectionRefused
     opener: Opener | None
     upstreams: Upstreams
+    sender: Sender
     expires: int
 
 
 @dataclass(slots=True, eq=False)
 class Asked:
-    """A question that waits for its answer; also what the exchange's record knows as its connection."""
+    """A question that waits for its answer. `key`: client, id and server."""
 
     route: Route
     client: Address
     message: bytes
     query: Query
     exchange: DnsExchange
+    key: tuple[Address, bytes, Address]
     upstream: UpstreamSocket | None = None
     upstream_id: bytes = b""
 
@@ -98,32 +102,27 @@ class Datagrams:
         )
 
 
-@dataclass(slots=True)
-class _Known:
-    """Questions seen before, by their bytes behind the id, under one judge."""
-
-    judge: DnsJudge
-    found: dict[bytes, tuple[Query, DnsRuling]] = field(default_factory=dict)
-
-
 class DnsProxy:
     """One worker's."""
 
     def __init__(self, worker: Worker, receivers: list[socket.socket]) -> None:
         self._worker = worker
         self._receivers = receivers
-        self._senders = {receiver.family: Sender(receiver.family) for receiver in receivers}
-        self._pool = SocketPool(self._answered, self._unreachable, self._ask_over_tcp)
+        self._senders = {int(receiver.family): Sender(receiver.family) for receiver in receivers}
+        self._pool = SocketPool(self._answered, self._unreachable, self._ask_over_tcp, self._flush)
+        self._unsent: list[tuple[Route, Address, bytes]] = []
         self._routes: dict[tuple[str, bytes], Route] = {}
         self._waiting: dict[tuple[Address, bytes, Address], Asked] = {}
         """By client, id and server, the oldest first."""
         self._per_endpoint: Counter[int] = Counter()
-        self._known: dict[DnsJudge, _Known] = {}
+        self._known: defaultdict[DnsJudge, dict[bytes, tuple[Query, DnsRuling]]] = defaultdict(dict)
+        """Questions seen before, by their bytes behind the id."""
+        self._remembered = 0
 
     def serve(self) -> None:
         loop = asyncio.get_running_loop()
         for receiver in self._receivers:
-            loop.add_reader(receiver.fileno(), self._read, receiver)
+            loop.add_reader(receiver.fileno(), self._read, receiver, int(receiver.family))
         self._worker.supervisor.start("DNS clock", self._watch_time())
 
     def judge_anew(self) -> None:
@@ -131,7 +130,11 @@ class DnsProxy:
         for route in self._routes.values():
             route.upstreams.close()
         self._routes.clear()
+        self._forget_questions()
+
+    def _forget_questions(self) -> None:
         self._known.clear()
+        self._remembered = 0
 
     @property
     def is_idle(self) -> bool:
@@ -139,10 +142,15 @@ class DnsProxy:
 
     # -- questions -----------------------------------------------------------------------------------------------------
 
-    def _read(self, receiver: socket.socket) -> None:
+    def _read(self, receiver: socket.socket, family: int) -> None:
+        self._read_some(receiver, family)
+        self._flush()
+
+    def _read_some(self, receiver: socket.socket, family: int) -> None:
+        receive = receiver.recvmsg
         for _ in range(_BATCH):
             try:
-                data, control, flags, client = receiver.recvmsg(MAX_QUESTION, CONTROL_BYTES)
+                data, control, flags, client = receive(MAX_QUESTION, CONTROL_BYTES)
             except BlockingIOError:
                 return
             except OSError:
@@ -150,7 +158,7 @@ class DnsProxy:
             if not control or flags & _TRUNCATED:
                 self._worker.reports.counters["dns.malformed"] += 1
                 continue
-            self._question(receiver.family, data, client[:2], control[0][2])
+            self._question(family, data, client[:2], control[0][2])
 
     def _question(self, family: int, data: bytes, client: Address, sent_to: bytes) -> None:
         now = monotonic_ns()
@@ -163,8 +171,7 @@ class DnsProxy:
         if isinstance(judge, ConnectionRefused):
             self._refuse_route(route, judge, data, client, now)
             return
-        known = self._known.get(judge)
-        found = known.found.get(data[2:]) if known is not None else None
+        found = self._known[judge].get(data[2:])
         if found is None:
             found = self._judge(route, judge, data, client, now)
             if found is None:
@@ -195,7 +202,8 @@ class DnsProxy:
             self.judge_anew()
         opener = self._worker.opener(facts.source_endpoint)
         upstreams = Upstreams(client[0], server, self._pool)
-        route = self._routes[key] = Route(client[0], server, facts, judge, opener, upstreams, now + ROUTE_NS)
+        sender = self._senders[family]
+        route = self._routes[key] = Route(client[0], server, facts, judge, opener, upstreams, sender, now + ROUTE_NS)
         return route
 
     def _judge(
@@ -209,10 +217,10 @@ class DnsProxy:
             return None
         found = query, judge.rule_dns(query.facts)
         if len(data) <= _MEMO_BYTES:
-            known = self._known.get(judge)
-            if known is None or len(known.found) >= MAX_MEMO:
-                known = self._known[judge] = _Known(judge)
-            known.found[data[2:]] = found
+            if self._remembered >= MAX_MEMO:
+                self._forget_questions()
+            self._known[judge][data[2:]] = found
+            self._remembered += 1
         return found
 
     def _refuse_malformed(self, route: Route, data: bytes, client: Address, error: DnsError, now: int) -> None:
@@ -242,7 +250,7 @@ class DnsProxy:
         if waiting is not None and waiting.message == data:
             # The client has lost patience. It is the same question, so it stays one.
             if waiting.upstream is not None:
-                self._pool.send(waiting.upstream, waiting.upstream_id + data[2:])
+                self._pool.send(waiting, data)
             return
         if waiting is not None:
             self._forget(waiting)
@@ -253,7 +261,7 @@ class DnsProxy:
         elif self._per_endpoint[endpoint] >= limits.dns_max_pending_per_endpoint:
             self._worker.reports.limit("dns_max_pending_per_endpoint")
         else:
-            asked = self._waiting[key] = Asked(route, client, data, query, exchange)
+            asked = self._waiting[key] = Asked(route, client, data, query, exchange, key)
             self._per_endpoint[endpoint] += 1
             if route.upstreams.ask(asked, data, now):
                 return
@@ -268,7 +276,7 @@ class DnsProxy:
             self._worker.reports.counters["dns.mismatched"] += 1
             return False
         del upstream.waiting[answer[:2]]
-        self._forget(asked)
+        self._stop_waiting(asked)
         route, exchange, now = asked.route, asked.exchange, monotonic_ns()
         try:
             is_open = route.opener is None or route.opener.open(asked.query, answer)
@@ -302,10 +310,13 @@ class DnsProxy:
         self._reply(asked.route, asked.client, answer, asked.exchange, monotonic_ns(), SERVFAIL)
 
     def _forget(self, asked: Asked) -> None:
-        """It waits no more."""
-        self._waiting.pop((asked.client, asked.message[:2], asked.route.server), None)
-        self._per_endpoint[asked.route.facts.source_endpoint] -= 1
+        """It waits no more, and its answer would come for nothing."""
+        self._stop_waiting(asked)
         self._pool.forget(asked)
+
+    def _stop_waiting(self, asked: Asked) -> None:
+        self._waiting.pop(asked.key, None)
+        self._per_endpoint[asked.route.facts.source_endpoint] -= 1
 
     def _reply(self, route: Route, client: Address, answer: bytes, exchange: DnsExchange, now: int, rcode: int) -> None:
         exchange.answered = now
@@ -314,9 +325,16 @@ class DnsProxy:
         self._send(route, client, answer)
 
     def _send(self, route: Route, client: Address, answer: bytes) -> None:
-        family = socket.AF_INET6 if ":" in client[0] else socket.AF_INET
-        if not self._senders[family].send(route.server, client, answer):
-            self._worker.reports.counters["dns.unsent"] += 1
+        """With the next `_flush`."""
+        self._unsent.append((route, client, answer))
+
+    def _flush(self) -> None:
+        """At the end of whatever reads: all that is to be sent goes in one go, so that nobody is woken up for each."""
+        self._pool.flush()
+        for route, client, answer in self._unsent:
+            if not route.sender.send(route.server, client, answer):
+                self._worker.reports.counters["dns.unsent"] += 1
+        self._unsent.clear()
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -334,5 +352,6 @@ class DnsProxy:
                 self._worker.reports.counters["dns.timeouts"] += 1
                 self._forget(asked)
                 self._fail(asked)
+            self._flush()
             for endpoint in [key for key, count in self._per_endpoint.items() if not count]:
                 del self._per_endpoint[endpoint]

@@ -10,9 +10,10 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
-from parsers.dns.answer import describe
+from parsers.dns.answer import Described, describe
 from parsers.dns.judging import DnsExchange
 from proxy.flows import wire
 from proxy.flows.dns_totals import TYPE_NAMES, TYPES, UNKNOWN_TYPE
@@ -31,6 +32,13 @@ MAX_LEARNT_ADDRESSES: Final = 65536
 """Addresses of all answers that a batch hands on."""
 
 _HEADER: Final = 12
+_NO_ID: Final = bytes(2)
+_MEMO: Final = 4096
+"""Answers that are remembered with what they say."""
+
+_MEMO_BYTES: Final = 1024
+"""Longer ones are taken apart each time."""
+
 _BOUNDS_NS: Final = tuple(bound * 1_000_000 for bound in wire.BUCKETS_MS)
 _ADDRESS_TYPES: Final = frozenset(("A", "AAAA"))
 
@@ -44,7 +52,7 @@ def record(exchange: DnsExchange, connection: int, offset_ns: int) -> wire.DnsEx
     """`offset_ns`: from the worker's clock to wall-clock time."""
     query, note = exchange.query, exchange.ruling.note
     assert isinstance(note, Note)
-    told = describe(exchange.answer) if exchange.answer else None
+    told = _described(exchange.answer) if exchange.answer else None
     return wire.DnsExchange(
         connection,
         exchange.started + offset_ns,
@@ -65,6 +73,16 @@ def record(exchange: DnsExchange, connection: int, offset_ns: int) -> wire.DnsEx
     )
 
 
+def _described(answer: bytes) -> Described:
+    """Answers that are alike, but for their ids, are taken apart once."""
+    return _remembered(_NO_ID + answer[2:]) if len(answer) <= _MEMO_BYTES else describe(answer)
+
+
+@lru_cache(maxsize=_MEMO)
+def _remembered(answer: bytes) -> Described:
+    return describe(answer)
+
+
 @dataclass(slots=True)
 class _Row:
     count: int = 0
@@ -73,12 +91,13 @@ class _Row:
     records: Counter[str] = field(default_factory=Counter)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Alike:
-    """Exchanges with the same answer."""
+    """Exchanges with the same answer, and how many there were since the last batch. `row`: where they are counted."""
 
-    row: _Row
+    key: _Key
     types: tuple[str, ...]
+    row: _Row | None = None
     count: int = 0
 
 
@@ -90,6 +109,7 @@ class DnsCounts:
         self._timeout_ns = timeout_ns
         self._rows: dict[_Key, _Row] = {}
         self._alike: dict[tuple[str, int, int, bytes], _Alike] = {}
+        self._used: list[_Alike] = []
 
     def add(self, exchange: DnsExchange) -> None:
         answer, answered = exchange.answer, exchange.answered
@@ -99,9 +119,16 @@ class DnsCounts:
         kind = (exchange.query.query_type, outcome, exchange.rcode, answer[2:])
         alike = self._alike.get(kind)
         if alike is None:
-            alike = self._alike[kind] = self._first(exchange, outcome)
-        alike.count += 1
+            alike = self._first(exchange, outcome)
+            if len(answer) <= _MEMO_BYTES:
+                if len(self._alike) >= _MEMO:
+                    self._alike.clear()
+                self._alike[kind] = alike
         row = alike.row
+        if row is None:
+            row = alike.row = self._row(alike.key)
+            self._used.append(alike)
+        alike.count += 1
         row.count += 1
         if answered:
             row.latency_ns += latency
@@ -126,19 +153,20 @@ class DnsCounts:
             exchange.rcode,
             min(addresses, wire.MAX_COUNTED_ADDRESSES),
         )
-        return _Alike(self._row(key), types)
+        return _Alike(key, types)
 
     def take(self) -> list[wire.DnsCount]:
-        for alike in self._alike.values():
-            records = alike.row.records
-            for name in alike.types:
-                records[name] += alike.count
+        for alike in self._used:
+            if alike.row is not None:
+                for name in alike.types:
+                    alike.row.records[name] += alike.count
+            alike.row, alike.count = None, 0
         taken = [
             wire.DnsCount(*key, row.count, row.latency_ns, row.buckets, dict(row.records))
             for key, row in self._rows.items()
         ]
         self._rows.clear()
-        self._alike.clear()
+        self._used.clear()
         return taken
 
     def restore(self, counts: Iterable[wire.DnsCount]) -> None:

@@ -68,7 +68,8 @@ class Upstreams:
         current.uses += 1
         current.waiting[number] = asked
         asked.upstream, asked.upstream_id = current, number
-        return self._pool.send(current, number + message[2:])
+        self._pool.send(asked, message)
+        return True
 
     def _renew(self, now: int) -> UpstreamSocket | None:
         previous, self._current = self._current, None
@@ -100,13 +101,16 @@ class SocketPool:
         on_answer: Callable[[UpstreamSocket, bytes], bool],
         on_failure: Callable[[Asked], None],
         on_guesses: Callable[[Asked], None],
+        on_read: Callable[[], None],
     ) -> None:
         """`on_answer`: False if it answers nothing that waits there. `on_failure`: the server can not be reached.
-        `on_guesses`: somebody guesses, this one must ask in another way.
+        `on_guesses`: somebody guesses, this one must ask in another way. `on_read`: that was all for now.
         """
         self._on_answer = on_answer
         self._on_failure = on_failure
         self._on_guesses = on_guesses
+        self._on_read = on_read
+        self._unsent: list[tuple[Asked, socket, bytes]] = []
         self._sockets: dict[UpstreamSocket, Upstreams] = {}
         self._random = b""
         self._used = 0
@@ -135,14 +139,24 @@ class SocketPool:
             asyncio.get_running_loop().remove_reader(upstream.sock.fileno())
             upstream.sock.close()
 
-    def send(self, upstream: UpstreamSocket, message: bytes) -> bool:
-        try:
-            upstream.sock.send(message)
-        except (BlockingIOError, ConnectionRefusedError):
-            return True  # as lost on the way: the client asks again. A refusal is of an earlier question
-        except OSError:
-            return False
-        return True
+    def send(self, asked: Asked, message: bytes) -> None:
+        """With the next `flush`, under the id of ours."""
+        assert asked.upstream is not None
+        self._unsent.append((asked, asked.upstream.sock, asked.upstream_id + message[2:]))
+
+    def flush(self) -> None:
+        """All at once: who is woken up by the first question finds the others, too."""
+        failed: list[Asked] = []
+        for asked, sock, message in self._unsent:
+            try:
+                sock.send(message)
+            except (BlockingIOError, ConnectionRefusedError):
+                pass  # as lost on the way: the client asks again. A refusal is of an earlier question
+            except OSError:
+                failed.append(asked)
+        self._unsent.clear()
+        for asked in failed:
+            self._on_failure(asked)
 
     def forget(self, asked: Asked) -> None:
         """It waits no more."""
@@ -152,9 +166,14 @@ class SocketPool:
             self._close_if_over(upstream)
 
     def _read(self, upstream: UpstreamSocket) -> None:
+        self._read_some(upstream)
+        self._on_read()
+
+    def _read_some(self, upstream: UpstreamSocket) -> None:
+        receive = upstream.sock.recv
         for _ in range(_BATCH):
             try:
-                data = upstream.sock.recv(MAX_ANSWER)
+                data = receive(MAX_ANSWER)
             except BlockingIOError:
                 break
             except OSError:

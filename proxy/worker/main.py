@@ -87,6 +87,7 @@ class Worker:
             offset,
             kafka=self.kafka.exchanges,
             dns=self.dns_exchanges,
+            dns_timeout_s=options.limits.dns_timeout_s,
         )
         self.dns = DnsShared(
             options.limits.dns(), options.names.refuse_rcode, self.dns_exchanges, self.reports.counters

@@ -23,11 +23,17 @@ from proxy.worker.reports import Reports
 GRACE_S: Final = 5
 """That an address stays open beyond its time: a client that has just been told it must get there."""
 
-_FRESH_NS: Final = 1_000_000_000
+_FRESH_NS: Final = 2_000_000_000
 """For so long the same answer needs no new report. Must be well below the grace."""
 
-_MAX_KNOWN: Final = 4096
-"""Answers remembered of one endpoint."""
+MAX_MEMO: Final = 32768
+"""Answers remembered, of all endpoints."""
+
+_MEMO_BYTES: Final = 512
+"""Longer ones are not."""
+
+_Memo = dict[bytes, tuple[bytes, int]]
+"""Question → the answer behind its id, and until when it is fresh."""
 
 
 class ProtectedAddresses:
@@ -61,6 +67,24 @@ class Openings:
         self.options = options
         self.protected = ProtectedAddresses(options.protected)
         self.reports = reports
+        self._memos: dict[int, _Memo] = {}
+        self._remembered = 0
+
+    def memo(self, endpoint: int) -> _Memo:
+        """What is remembered of an endpoint; empty at first."""
+        known = self._memos[endpoint] = {}
+        return known
+
+    def remember(self, memo: _Memo, question: bytes, answer: bytes, until: int) -> None:
+        if len(answer) > _MEMO_BYTES:
+            return
+        if question not in memo:
+            if self._remembered >= MAX_MEMO:
+                for known in self._memos.values():
+                    known.clear()
+                self._remembered = 0
+            self._remembered += 1
+        memo[question] = answer[2:], until
 
 
 class Opener:
@@ -70,15 +94,15 @@ class Opener:
         self._shared = shared
         self._endpoint = endpoint
         self._matcher: NameMatcher = name_matcher(policy.egress)
-        self._known: dict[bytes, tuple[bytes, int]] = {}
+        self._known = shared.memo(endpoint)
         self._cuts = shared.names.cuts
         self._window = 0
         self._left = 0
 
     def open(self, query: Query, answer: bytes) -> bool:
         """False: the addresses could not be opened, so the answer must not go out. Raises DnsError if it is broken."""
-        now = monotonic_ns()
-        cuts = self._shared.names.cuts
+        now, shared = monotonic_ns(), self._shared
+        cuts = shared.names.cuts
         if cuts != self._cuts:
             self._cuts = cuts
             self._known.clear()
@@ -91,10 +115,8 @@ class Opener:
             groups = self._matcher.groups(query.facts.name)
             if groups and not self._write(addresses, groups, learnt.ttl, now):
                 return False
-            self._shared.reports.learnt(self._endpoint, query.facts.name, addresses, learnt.ttl, now)
-        if len(self._known) >= _MAX_KNOWN:
-            self._known.clear()
-        self._known[query.question] = answer[2:], now + _FRESH_NS
+            shared.reports.learnt(self._endpoint, query.facts.name, addresses, learnt.ttl, now)
+        shared.remember(self._known, query.question, answer, now + _FRESH_NS)
         return True
 
     def _permitted(self, addresses: tuple[bytes, ...]) -> list[bytes]:
@@ -127,7 +149,7 @@ class Opener:
         return True
 
     def _may_open(self, count: int, now: int) -> bool:
-        """In one second an endpoint can open as many addresses as it may have; the agent takes away what is too much."""
+        """An endpoint can open as many addresses in a second as it may have; the agent takes away what is too much."""
         window = now // 1_000_000_000
         if window != self._window:
             self._window, self._left = window, self._shared.options.addresses_per_endpoint

@@ -20,8 +20,8 @@ from proxy.flows.model import Verdict
 from proxy.worker import dns_reports, kafka_reports
 from proxy.worker.judges import Note
 
-MAX_EXCHANGES_PER_BATCH = 256
-"""At fifty batches a second: 12,800 exchanges a second and worker can be observed, those of all protocols together."""
+MAX_EXCHANGES_PER_BATCH = 128
+"""At fifty batches a second: 6,400 exchanges a second and worker can be observed, those of all protocols together."""
 
 MAX_FAILURES_PER_BATCH = 1024
 
