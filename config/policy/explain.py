@@ -13,8 +13,9 @@ from enum import StrEnum
 from typing import Any
 
 from config.labels import parse_label
-from config.policy.decide import NO_NAMES, Allowed, Denied, Inspect, covers, covers_peer, decide
+from config.policy.decide import NO_NAMES, Allowed, Denied, Inspect, covers, covers_peer, decide, only_by_names
 from config.policy.mismatch import Mismatch, names_port, peer_mismatch, port_mismatch, subject_mismatch
+from config.policy.name_binding import BOUND_KINDS, wrong_name
 from config.policy.name_groups import name_matcher
 from config.policy.requests import L7Facts, faults_of, http_matcher, judge, kind_of_request
 from config.policy.resolved import (
@@ -30,7 +31,7 @@ from config.policy.resolved import (
 )
 from config.policy.rules import Document, Entry, PolicyRule
 from config.policy.selectors import satisfies
-from parsers.facts import HttpRequest, edited_request
+from parsers.facts import ClientHello, HttpRequest, edited_request
 
 Json = dict[str, Any]
 
@@ -86,10 +87,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What is enforced, and the documents that it was resolved from."""
+    """What is enforced, and the documents that it was resolved from. `bind_names`: the setting `tofqdns-bind-names`."""
 
     snapshot: Snapshot
     documents: tuple[Document, ...]
+    bind_names: str = "tls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +244,7 @@ class _Side:
     ) -> None:
         egress = direction is Direction.EGRESS
         self._snapshot = world.snapshot
+        self._bound_kinds = BOUND_KINDS[world.bind_names]
         self._question = question
         self._direction = direction
         self._endpoint = endpoint
@@ -352,16 +355,25 @@ class _Side:
             note = f"{name} rules judge each request; none was given, so this is what peer and port say"
             return self._passed(decision, Side(True, Verdict.ALLOW, L4.REDIRECT, None, everyone, note=note))
         origin = _judged(decision, request)
-        if origin is not None:
+        wrong = "" if origin is None else self._wrong_name(decision.kind, request)
+        if origin is not None and not wrong:
             permitting = (number for rule, number in decision.rules if _permits((rule,), request))
             by = self._decided((self._snapshot.origins[number] for number in permitting), origin)
             return self._passed(decision, Side(True, Verdict.ALLOW, L4.REDIRECT, Verdict.ALLOW, by))
-        note = f"no {name} rule permits this request"
+        note = wrong or f"no {name} rule permits this request"
         # What is no such protocol at all cannot be passed on, in audit mode neither.
         if decision.kind is kind_of_request(request) and (self._endpoint.audit or decision.audit):
             note = f"passes only because of audit: {note}"
             return Side(True, Verdict.AUDIT, L4.REDIRECT, Verdict.DENY, everyone, note=note)
         return Side(True, Verdict.DENY, L4.REDIRECT, Verdict.DENY, everyone, note=note)
+
+    def _wrong_name(self, kind: L7Kind, request: L7Facts) -> str:
+        """What speaks against a request to whom only DNS names have opened the way; empty: nothing."""
+        if not self._named or kind not in self._bound_kinds or not isinstance(request, ClientHello | HttpRequest):
+            return ""
+        question = self._question
+        names = only_by_names(self._policy, self._peer.identity, question.protocol, question.port, self._named)
+        return "" if names is None else wrong_name(names, request)
 
     def _passed(self, decision: Inspect, side: Side) -> Side:
         """What the proxy lets pass, unless a deny rule that is only tried out would refuse it."""

@@ -49,7 +49,8 @@ class Files:
             made = pod_with_labels(text, endpoints, namespace)
             endpoints = replace(endpoints, endpoints=(*endpoints.endpoints, made))
         references = references_of(self.objects)
-        return World(resolve(self.documents, endpoints, settings, 1, references=references), self.documents)
+        snapshot = resolve(self.documents, endpoints, settings, 1, references=references)
+        return World(snapshot, self.documents, settings.tofqdns_bind_names)
 
 
 def read_files(policies: Sequence[Path], endpoints: Sequence[Path]) -> Files:

@@ -100,7 +100,8 @@ class ApiServer:
 
     async def _explain(self, request: web.Request) -> web.Response:
         asked, everything = explain.parse(request.query.items())
-        world = World(self._view.snapshot(), self._view.documents())
+        bind_names = str(self._view.config().get("tofqdns_bind_names", "tls"))
+        world = World(self._view.snapshot(), self._view.documents(), bind_names)
         # Nothing in a world changes, so that the agent can go on while ten thousand rules are looked through.
         return _json(await asyncio.to_thread(explain.answer, world, asked, everything=everything))
 

@@ -11,11 +11,14 @@ import contextlib
 import ctypes
 import socket
 import struct
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Final, NamedTuple
+from typing import Final
 
 from proxy.datapath import MARK_FROM_PROXY
+from proxy.worker import bursts
+from proxy.worker.bursts import Burst
 
 IP_TRANSPARENT: Final = 19
 IP_RECVORIGDSTADDR: Final = 20
@@ -30,6 +33,8 @@ _SO_ATTACH_FILTER: Final = 26
 _SO_RCVBUFFORCE: Final = 33
 _UDP_HEADER: Final = struct.Struct("!HHHH")
 _UDP_CHECKSUM_AT: Final = 6
+_TRUNCATED: Final = int(socket.MSG_TRUNC)
+_SOCKADDR: Final = {socket.AF_INET: 16, socket.AF_INET6: 28}
 
 MAX_QUESTION: Final = 4096
 """Bytes of one datagram from a client. A question has hundreds."""
@@ -41,13 +46,6 @@ _RECEIVE_BUFFER: Final = 4 << 20
 LOOPBACK: Final = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
 Address = tuple[str, int]
-
-
-class Origin(NamedTuple):
-    """Where a datagram was sent to before it was redirected, as the kernel tells it."""
-
-    raw: bytes
-    address: Address
 
 
 def open_receiver(family: socket.AddressFamily) -> socket.socket:
@@ -75,6 +73,27 @@ def connect(client: str, server: Address) -> socket.socket:
     return sock
 
 
+class Receiver:
+    """Reads what `open_receiver` gets."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.family = int(sock.family)
+        self._receive = sock.recvmsg
+        self.fileno = sock.fileno
+
+    def read(self, count: int) -> Iterator[tuple[bytes, Address, bytes]]:
+        """Up to `count` datagrams: (data, client, where it was sent to, as for `origin`). The last is empty if the data
+        is cut off.
+        """
+        receive = self._receive
+        for _ in range(count):
+            try:
+                data, control, flags, client = receive(MAX_QUESTION, CONTROL_BYTES)
+            except OSError:
+                return
+            yield data, client[:2], control[0][2] if control and not flags & _TRUNCATED else b""
+
+
 class Sender:
     """Sends datagrams of one family from addresses and ports of others."""
 
@@ -89,6 +108,26 @@ class Sender:
             self._socket.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
         else:
             self._socket.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, _PMTUDISC_DONT)
+        self._burst = Burst(_SOCKADDR[family], len(_control(LOOPBACK[family])))
+
+    def send_all(self, datagrams: Sequence[tuple[Address, Address, bytes]]) -> int:
+        """(source, destination, data) of each. Says how many the kernel did not take."""
+        if len(datagrams) < bursts.FEW:
+            return sum(not self.send(*datagram) for datagram in datagrams)
+        refused = slot = 0
+        burst, fd = self._burst, self._socket.fileno()
+        for source, destination, data in datagrams:
+            size = _UDP_HEADER.size + len(data)
+            if size > bursts.MAX_BYTES:
+                refused += not self.send(source, destination, data)
+                continue
+            header = _UDP_HEADER.pack(source[1], destination[1], size, 0)
+            burst.put(slot, header + data, _to(destination[0]), _control(source[0]))
+            slot += 1
+            if slot == bursts.MOST:
+                refused += len(burst.send(fd, slot))
+                slot = 0
+        return refused + len(burst.send(fd, slot))
 
     def send(self, source: Address, destination: Address, data: bytes) -> bool:
         """False if the kernel did not take it: as with any datagram, it is lost then."""
@@ -111,6 +150,21 @@ def _from(source: str) -> tuple[int, int, bytes]:
     if len(packed) == 16:
         return socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, packed + bytes(4)
     return socket.IPPROTO_IP, IP_PKTINFO, bytes(4) + packed + bytes(4)
+
+
+@lru_cache(maxsize=4096)
+def _control(source: str) -> bytes:
+    """The same as the kernel reads it."""
+    return bursts.control_data(*_from(source))
+
+
+@lru_cache(maxsize=4096)
+def _to(destination: str) -> bytes:
+    """The `sockaddr` of a raw socket's destination."""
+    packed = ip_address(destination).packed
+    if len(packed) == 16:
+        return struct.pack("=HHI16sI", socket.AF_INET6, 0, 0, packed, 0)
+    return struct.pack("=HH4s8x", socket.AF_INET, 0, packed)
 
 
 @lru_cache(maxsize=4096)

@@ -26,7 +26,8 @@ from parsers.dns.replies import failed, malformed, refused, truncated
 from proxy.datapath import ConnectionFacts
 from proxy.flows import wire
 from proxy.flows.model import Verdict
-from proxy.worker.datagrams import CONTROL_BYTES, MAX_QUESTION, Address, Sender, origin
+from proxy.worker.bursts import Pace
+from proxy.worker.datagrams import Address, Receiver, Sender, origin
 from proxy.worker.dns_upstreams import SocketPool, Upstreams, UpstreamSocket
 from proxy.worker.judges import ConnectionRefused, DnsJudge
 from proxy.worker.openings import Opener
@@ -45,10 +46,7 @@ MAX_MEMO: Final = 32768
 """Questions remembered with their rulings, of all judges."""
 
 _MEMO_BYTES: Final = 512
-_BATCH: Final = 64
 _LOOK_EVERY_S: Final = 0.25
-
-_TRUNCATED: Final = int(socket.MSG_TRUNC)
 
 
 @dataclass(slots=True, eq=False)
@@ -107,10 +105,13 @@ class DnsProxy:
 
     def __init__(self, worker: Worker, receivers: list[socket.socket]) -> None:
         self._worker = worker
-        self._receivers = receivers
-        self._senders = {int(receiver.family): Sender(receiver.family) for receiver in receivers}
-        self._pool = SocketPool(self._answered, self._unreachable, self._ask_over_tcp, self._flush)
-        self._unsent: list[tuple[Route, Address, bytes]] = []
+        self._receivers = [Receiver(sock) for sock in receivers]
+        self._senders = {int(sock.family): Sender(sock.family) for sock in receivers}
+        self._unsent: dict[Sender, list[tuple[Address, Address, bytes]]] = {
+            sender: [] for sender in self._senders.values()
+        }
+        self._pace = Pace()
+        self._pool = SocketPool(self._answered, self._unreachable, self._ask_over_tcp, self._flush, self._pace)
         self._routes: dict[tuple[str, bytes], Route] = {}
         self._waiting: dict[tuple[Address, bytes, Address], Asked] = {}
         """By client, id and server, the oldest first."""
@@ -122,7 +123,7 @@ class DnsProxy:
     def serve(self) -> None:
         loop = asyncio.get_running_loop()
         for receiver in self._receivers:
-            loop.add_reader(receiver.fileno(), self._read, receiver, int(receiver.family))
+            loop.add_reader(receiver.fileno(), self._read, receiver)
         self._worker.supervisor.start("DNS clock", self._watch_time())
 
     def judge_anew(self) -> None:
@@ -142,23 +143,14 @@ class DnsProxy:
 
     # -- questions -----------------------------------------------------------------------------------------------------
 
-    def _read(self, receiver: socket.socket, family: int) -> None:
-        self._read_some(receiver, family)
-        self._flush()
-
-    def _read_some(self, receiver: socket.socket, family: int) -> None:
-        receive = receiver.recvmsg
-        for _ in range(_BATCH):
-            try:
-                data, control, flags, client = receive(MAX_QUESTION, CONTROL_BYTES)
-            except BlockingIOError:
-                return
-            except OSError:
-                continue
-            if not control or flags & _TRUNCATED:
+    def _read(self, receiver: Receiver) -> None:
+        family, question = receiver.family, self._question
+        for data, client, sent_to in receiver.read(self._pace.begin()):
+            if sent_to:
+                question(family, data, client, sent_to)
+            else:
                 self._worker.reports.counters["dns.malformed"] += 1
-                continue
-            self._question(family, data, client[:2], control[0][2])
+        self._flush()
 
     def _question(self, family: int, data: bytes, client: Address, sent_to: bytes) -> None:
         now = monotonic_ns()
@@ -326,15 +318,16 @@ class DnsProxy:
 
     def _send(self, route: Route, client: Address, answer: bytes) -> None:
         """With the next `_flush`."""
-        self._unsent.append((route, client, answer))
+        self._unsent[route.sender].append((route.server, client, answer))
 
     def _flush(self) -> None:
         """At the end of whatever reads: all that is to be sent goes in one go, so that nobody is woken up for each."""
         self._pool.flush()
-        for route, client, answer in self._unsent:
-            if not route.sender.send(route.server, client, answer):
-                self._worker.reports.counters["dns.unsent"] += 1
-        self._unsent.clear()
+        for sender, datagrams in self._unsent.items():
+            if datagrams:
+                self._worker.reports.counters["dns.unsent"] += sender.send_all(datagrams)
+                datagrams.clear()
+        self._pace.end()
 
     # -- time ----------------------------------------------------------------------------------------------------------
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from errno import EAGAIN, ECONNREFUSED
 from socket import socket
 from typing import TYPE_CHECKING, Final
 
+from proxy.worker.bursts import FEW, MAX_BYTES, MOST, Burst, Pace
 from proxy.worker.datagrams import Address, connect
 
 if TYPE_CHECKING:
@@ -25,9 +28,6 @@ MAX_MISMATCHES: Final = 8
 MAX_ANSWER: Final = 65535
 MAX_SOCKETS: Final = 1024
 """Of one worker, those included that only wait."""
-
-_BATCH: Final = 64
-"""Answers read in a row from one socket before others get their turn."""
 
 _RANDOM_BYTES: Final = 4096
 
@@ -102,6 +102,7 @@ class SocketPool:
         on_failure: Callable[[Asked], None],
         on_guesses: Callable[[Asked], None],
         on_read: Callable[[], None],
+        pace: Pace,
     ) -> None:
         """`on_answer`: False if it answers nothing that waits there. `on_failure`: the server can not be reached.
         `on_guesses`: somebody guesses, this one must ask in another way. `on_read`: that was all for now.
@@ -110,7 +111,9 @@ class SocketPool:
         self._on_failure = on_failure
         self._on_guesses = on_guesses
         self._on_read = on_read
+        self._pace = pace
         self._unsent: list[tuple[Asked, socket, bytes]] = []
+        self._burst = Burst()
         self._sockets: dict[UpstreamSocket, Upstreams] = {}
         self._random = b""
         self._used = 0
@@ -146,17 +149,38 @@ class SocketPool:
 
     def flush(self) -> None:
         """All at once: who is woken up by the first question finds the others, too."""
-        failed: list[Asked] = []
+        by_socket: defaultdict[socket, list[tuple[Asked, bytes]]] = defaultdict(list)
         for asked, sock, message in self._unsent:
+            by_socket[sock].append((asked, message))
+        self._unsent.clear()
+        for sock, questions in by_socket.items():
+            for asked in self._failed(sock, questions):
+                self._on_failure(asked)
+
+    def _failed(self, sock: socket, questions: list[tuple[Asked, bytes]]) -> list[Asked]:
+        """Sends them. Returns those that can not get to the server."""
+        failed: list[Asked] = []
+        for start in range(0, len(questions), MOST):
+            part = questions[start : start + MOST]
+            for slot, number in self._send(sock, [message for _, message in part]):
+                # As lost on the way: the client asks again. A refusal is of an earlier question.
+                if number not in (EAGAIN, ECONNREFUSED):
+                    failed.append(part[slot][0])
+        return failed
+
+    def _send(self, sock: socket, messages: list[bytes]) -> list[tuple[int, int]]:
+        """At most `MOST`. Returns (place, error number) of those that the kernel did not take."""
+        if len(messages) >= FEW and max(map(len, messages)) <= MAX_BYTES:
+            for slot, message in enumerate(messages):
+                self._burst.put(slot, message)
+            return self._burst.send(sock.fileno(), len(messages))
+        refused: list[tuple[int, int]] = []
+        for slot, message in enumerate(messages):
             try:
                 sock.send(message)
-            except (BlockingIOError, ConnectionRefusedError):
-                pass  # as lost on the way: the client asks again. A refusal is of an earlier question
-            except OSError:
-                failed.append(asked)
-        self._unsent.clear()
-        for asked in failed:
-            self._on_failure(asked)
+            except OSError as error:
+                refused.append((slot, error.errno or 0))
+        return refused
 
     def forget(self, asked: Asked) -> None:
         """It waits no more."""
@@ -171,7 +195,7 @@ class SocketPool:
 
     def _read_some(self, upstream: UpstreamSocket) -> None:
         receive = upstream.sock.recv
-        for _ in range(_BATCH):
+        for _ in range(self._pace.begin()):
             try:
                 data = receive(MAX_ANSWER)
             except BlockingIOError:

@@ -13,9 +13,9 @@ from typing import Protocol, TypeVar, cast
 
 from config.policy.decide import Allowed, Denied, Inspect, decide, only_by_names
 from config.policy.dns import DnsMatcher
-from config.policy.dns_names import canonical, selects
 from config.policy.http import HttpMatcher
 from config.policy.kafka import KafkaMatcher
+from config.policy.name_binding import wrong_name
 from config.policy.requests import dns_matcher, http_matcher, kafka_matcher, server_name_matcher
 from config.policy.resolved import Direction, FqdnPeer, L7Kind, Origin, Snapshot
 from config.policy.resolved import Protocol as IpProtocol
@@ -74,6 +74,13 @@ class _Side:
     audit: bool
     names: frozenset[FqdnPeer] | None = None
 
+    def wrong_name(self, request: object) -> str:
+        """Why a client that came by names may not ask for this; empty if it may."""
+        if self.names is None:
+            return ""
+        assert isinstance(request, ClientHello | HttpRequest)
+        return wrong_name(self.names, request)
+
 
 class HttpJudge:
     """Judges the requests of all connections that have the same sides. Bound to one snapshot."""
@@ -108,8 +115,8 @@ class HttpJudge:
             matcher = side.matcher
             assert matcher is None or isinstance(matcher, HttpMatcher)
             origin = side.rule if matcher is None else matcher.judge(request)
-            wrong_name = "" if side.names is None else _wrong_name(side.names, _host_name(request), "host")
-            if origin is not None and not wrong_name:
+            wrong = "" if origin is None else side.wrong_name(request)
+            if origin is not None and not wrong:
                 note = Note(Verdict.FORWARDED, side.direction, origin, revision)
                 if matcher is not None and matcher.acts:
                     made, said = matcher.edits(request)
@@ -119,7 +126,7 @@ class HttpJudge:
                     request = edited_request(request, made)
                 continue
             assert matcher is not None
-            reason = wrong_name or matcher.explain(request, self._snapshot.origins)
+            reason = wrong or matcher.explain(request, self._snapshot.origins)
             if not side.audit:
                 return self._refusal(Note(Verdict.DROPPED, side.direction, 0, revision, reason))
             audited = Note(Verdict.AUDIT, side.direction, 0, revision, reason)
@@ -148,33 +155,8 @@ class NameJudge:
 
     def rule_name(self, hello: ClientHello) -> NameRuling:
         note = _decided(self._sides, hello, self._snapshot)
-        if note.verdict is Verdict.FORWARDED:
-            note = self._bound(hello.server_name) or note
         permit = note.verdict is not Verdict.DROPPED
         return NameRuling(permit, note, "" if permit else note.reason)
-
-    def _bound(self, name: str) -> Note | None:
-        """What speaks against the name where only DNS names have opened the way to the server."""
-        for side in self._sides:
-            wrong = "" if side.names is None else _wrong_name(side.names, name, "server name")
-            if wrong:
-                verdict = Verdict.AUDIT if side.audit else Verdict.DROPPED
-                return Note(verdict, side.direction, 0, self._snapshot.revision, wrong)
-        return None
-
-
-def _wrong_name(wanted: frozenset[FqdnPeer], name: str, what: str) -> str:
-    """Why a client that came by DNS names may not ask for this one; empty if it may."""
-    found = canonical(name)
-    if found and any(selects(peer.name, peer.pattern, found) for peer in wanted):
-        return ""
-    shown = ", ".join(sorted(map(str, wanted))[:3]) + (", ..." if len(wanted) > 3 else "")
-    return f'{what} "{name}" is none of the names that opened this address (toFQDNs {shown})'
-
-
-def _host_name(request: HttpRequest) -> str:
-    host = request.host.decode("latin-1")
-    return host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and ":" in host else host
 
 
 class DnsJudge:
@@ -233,11 +215,12 @@ def _decided(sides: tuple[_Side, ...], facts: _F, snapshot: Snapshot) -> Note:
     for side in sides:
         matcher = cast("_Matcher[_F] | None", side.matcher)  # all sides of a judge are about the same kind of facts
         origin = side.rule if matcher is None else matcher.judge(facts)
-        if origin is not None:
+        wrong = "" if origin is None else side.wrong_name(facts)
+        if origin is not None and not wrong:
             note = Note(Verdict.FORWARDED, side.direction, origin, snapshot.revision)
             continue
         assert matcher is not None
-        reason = matcher.explain(facts, snapshot.origins)
+        reason = wrong or matcher.explain(facts, snapshot.origins)
         if not side.audit:
             return Note(Verdict.DROPPED, side.direction, 0, snapshot.revision, reason)
         audited = Note(Verdict.AUDIT, side.direction, 0, snapshot.revision, reason)

@@ -41,8 +41,9 @@ class ProtectedAddresses:
 
     def __init__(self, networks: Iterable[IPv4Network | IPv6Network]) -> None:
         self._ranges: dict[int, tuple[list[bytes], list[bytes]]] = {}
+        known = tuple(networks)
         for size, version in ((4, 4), (16, 6)):
-            mine = sorted((n for n in networks if n.version == version), key=lambda n: (n.network_address, n.prefixlen))
+            mine = sorted((n for n in known if n.version == version), key=lambda n: (n.network_address, n.prefixlen))
             # Prefixes nest or are disjoint: what lies in a wider one adds nothing.
             outer = [n for place, n in enumerate(mine) if not any(_lies_in(n, other) for other in mine[:place])]
             starts = [n.network_address.packed for n in outer]

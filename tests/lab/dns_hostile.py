@@ -282,8 +282,8 @@ def no_such_name(asked: Question) -> Iterator[Act]:
 
 
 def truncated(asked: Question) -> Iterator[Act]:
-    """With a record all the same. Over TCP the good one."""
-    yield Send(good(asked) if asked.tcp else evil(asked, flags=TRUNCATED))
+    """With a record all the same: resolvers that know no TCP take what is there."""
+    yield Send(message(asked, record(asked.good), flags=RESPONSE if asked.tcp else TRUNCATED))
 
 
 def double_different(asked: Question) -> Iterator[Act]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 
@@ -22,7 +23,7 @@ from config.policy.parties import find_party
 from config.policy.resolve import resolve
 from config.policy.rules import Document
 from config.settings import Settings
-from parsers.facts import HttpRequest
+from parsers.facts import ClientHello, HttpRequest
 from tests.config.policy.builders import LINK, PODS, clusterwide, endpoints, http_request, load, policy
 
 SERVER = "endpointSelector: {matchLabels: {id: a}}\n"
@@ -368,3 +369,90 @@ def test_json_has_the_keys_that_others_read() -> None:
     assert set(body) == {"verdict", "egress", "ingress", "revision"}
     assert set(body["ingress"]) == {"enforced", "verdict", "l4", "l7", "by", "considered"}
     assert "none was given" in ask(world(WEB), "foo", "a", "80").to_json()["ingress"]["note"]
+
+
+# -- names and what is asked for behind them ---------------------------------------------------------------------------
+
+CDN = "192.0.2.7"
+ALLOWED, NEIGHBOUR = "allowed.cdn.test", "neighbour.cdn.test"
+BY_NAME = f"""
+endpointSelector: {{matchLabels: {{id: foo}}}}
+egress:
+- toFQDNs: [{{matchName: {ALLOWED}}}]
+  toPorts:
+  - {{ports: [{{port: "443", protocol: TCP}}], serverNames: ["*.cdn.test"]}}
+- toFQDNs: [{{matchName: {ALLOWED}}}]
+  toPorts:
+  - {{ports: [{{port: "80", protocol: TCP}}], rules: {{http: [{{path: "/public.*"}}]}}}}
+"""
+NAMES_TOLD = f"is none of the names that opened this address (toFQDNs {ALLOWED})"
+
+
+def behind_name(
+    asked: str, *, bind_names: str = "tls", more: str = "", settings: Settings | None = None, tls: bool = True
+) -> Side:
+    """What egress of `foo` says of TLS or HTTP with that name, to the address of both names."""
+    of = replace(world(policy(BY_NAME + more), settings=settings), bind_names=bind_names)
+    source = find_party("foo", of.snapshot)
+    names = {name: (ip_address(CDN),) for name in (ALLOWED, NEIGHBOUR)}
+    destination = find_party(CDN, of.snapshot, names=names)
+    request = ClientHello(asked) if tls else http_request("GET /public", host=asked)
+    return explain(of, Asked(source, destination, LINK["tcp"], 443 if tls else 80, request)).egress
+
+
+@pytest.mark.parametrize(
+    ("bind_names", "tls", "is_bound"),
+    [
+        ("off", True, False),
+        ("tls", True, True),
+        ("all", True, True),
+        ("off", False, False),
+        ("tls", False, False),
+        ("all", False, True),
+    ],
+)
+def test_a_neighbour_at_the_same_address(bind_names: str, tls: bool, is_bound: bool) -> None:
+    side = behind_name(NEIGHBOUR, bind_names=bind_names, tls=tls)
+    assert (side.verdict, side.l4, side.l7) == (
+        ("deny", "redirect", "deny") if is_bound else ("allow", "redirect", "allow")
+    )
+    what = "server name" if tls else "host"
+    assert side.note == (f'{what} "{NEIGHBOUR}" {NAMES_TOLD}' if is_bound else "")
+    assert [item.rule for item in side.by] == [f"egress[{0 if tls else 1}]"]
+    # It is not the rule that said no.
+    assert side.considered[0 if tls else 1].matched
+    for name in (ALLOWED, ALLOWED.upper(), *([] if tls else [f"{ALLOWED}.", f"{ALLOWED}:8080"])):
+        assert behind_name(name, bind_names=bind_names, tls=tls).verdict == "allow"
+
+
+def test_names_do_not_matter_where_rules_refuse_already() -> None:
+    side = behind_name("neighbour.other.test", bind_names="all")
+    assert (side.verdict, side.note) == ("deny", "no TLS rule permits this request")
+
+
+@pytest.mark.parametrize("peer", [f"toCIDR: [{CDN}/32]", "toEntities: [world]"])
+def test_an_address_that_is_also_allowed_without_names_is_not_bound(peer: str) -> None:
+    ports = '[{port: "443", protocol: TCP}]'
+    same = f"- {peer}\n  toPorts:\n  - {{ports: {ports}, serverNames: ['*.cdn.test']}}\n"
+    assert behind_name(NEIGHBOUR, more=same).verdict == "allow"
+    assert behind_name(NEIGHBOUR, more=f"- {peer}\n  toPorts: [{{ports: {ports}}}]\n").verdict == "allow"
+    # Other ports are another matter.
+    assert behind_name(NEIGHBOUR, more=f'- {peer}\n  toPorts: [{{ports: [{{port: "80"}}]}}]\n').verdict == "deny"
+
+
+def test_all_names_of_all_entries_count() -> None:
+    ports = '{ports: [{port: "443", protocol: TCP}], serverNames: [www.cdn.test]}'
+    more = f'- toFQDNs: [{{matchPattern: "n*.cdn.test"}}]\n  toPorts: [{ports}]\n'
+    assert behind_name(NEIGHBOUR, more=more).verdict == "allow"
+    side = behind_name("other.cdn.test", more=more)
+    assert side.note == (
+        f'server name "other.cdn.test" is none of the names that opened this address (toFQDNs {ALLOWED}, n*.cdn.test)'
+    )
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_a_wrong_name_in_audit_mode(tls: bool) -> None:
+    side = behind_name(NEIGHBOUR, bind_names="all", settings=Settings(policy_audit_mode=True), tls=tls)
+    assert (side.verdict, side.l4, side.l7) == ("audit", "redirect", "deny")
+    assert side.note.startswith("passes only because of audit: ")
+    assert NAMES_TOLD in side.note

@@ -6,16 +6,25 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from config.identity import FIRST_NAMED
+from config.policy.explain import Party, Question, World, explain
+from config.policy.name_groups import name_matcher
 from config.policy.resolved import (
     Direction,
     DirectionPolicy,
+    DnsRule,
     Endpoint,
     EndpointPolicy,
+    FqdnPeer,
     HeaderAction,
     HeaderMatch,
     HttpRule,
     KafkaRule,
+    L7Rule,
+    NameGroup,
     Origin,
     PortRange,
     Rule,
@@ -23,13 +32,23 @@ from config.policy.resolved import (
     Snapshot,
 )
 from parsers.errors import ParseError
-from parsers.facts import ClientHello, EditKind, HeaderEdit, HttpRequest, KafkaRequest
+from parsers.facts import ClientHello, DnsQuery, EditKind, HeaderEdit, HttpRequest, KafkaRequest
 from parsers.http.judging import Denial, Ruling
 from proxy.datapath import ConnectionFacts, Redirected
 from proxy.flows.model import Verdict
-from proxy.worker.judges import MAX_TOLD_HEADERS, ConnectionRefused, HttpJudge, JudgeTable, KafkaJudge, NameJudge, Note
+from proxy.worker.judges import (
+    MAX_TOLD_HEADERS,
+    ConnectionJudge,
+    ConnectionRefused,
+    DnsJudge,
+    HttpJudge,
+    JudgeTable,
+    KafkaJudge,
+    NameJudge,
+    Note,
+)
 from proxy.worker.main import has_kafka_rules
-from proxy.worker.options import Refusals
+from proxy.worker.options import NameOptions, Refusals
 
 CLIENT, SERVER = 1, 2
 CLIENT_ID, SERVER_ID, WORLD_ID = 300, 301, 9
@@ -354,3 +373,339 @@ def test_what_no_kafka_rule_gets_to_see() -> None:
 def test_codecs_are_needed_where_there_are_kafka_rules() -> None:
     assert has_kafka_rules(table(ingress=DirectionPolicy(True, (kafka(4, "orders"),))).snapshot)
     assert not has_kafka_rules(table(ingress=DirectionPolicy(True, (http(4, CLIENT_ID, "/a"),))).snapshot)
+
+
+# -- DNS ---------------------------------------------------------------------------------------------------------------
+
+
+def dns(number: int, *items: DnsRule, peer: int | None = SERVER_ID, protocol: int = 0) -> Rule:
+    identities = None if peer is None else frozenset({peer})
+    return Rule(origin(number), identities, (PortRange(protocol, 53, 53),), l7=items)
+
+
+SHOP = DnsRule(name="shop.test")
+WILD = DnsRule(pattern="*.wild.test", query_types=("A", "AAAA"))
+
+
+ELSEWHERE = ConnectionFacts(CLIENT, 0, CLIENT_ID, SERVER_ID, Redirected.EGRESS, 3)
+"""To a server on another node."""
+
+
+def dns_judge(judges: JudgeTable, facts: ConnectionFacts = ELSEWHERE, *, tcp: bool) -> DnsJudge:
+    judge = judges.judge(facts, 53) if tcp else judges.judge_datagrams(facts, 53)
+    assert isinstance(judge, DnsJudge)
+    return judge
+
+
+def dns_note(
+    judges: JudgeTable, name: str, kind: str = "A", facts: ConnectionFacts = ELSEWHERE, *, tcp: bool
+) -> tuple[bool, Note]:
+    ruling = dns_judge(judges, facts, tcp=tcp).rule_dns(DnsQuery(name, kind))
+    assert isinstance(ruling.note, Note)
+    return ruling.permit, ruling.note
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_dns_queries_are_judged_by_name_and_type(tcp: bool) -> None:
+    judges = table(egress=DirectionPolicy(True, (dns(3, SHOP), dns(4, WILD))))
+    assert dns_note(judges, "shop.test", "TXT", tcp=tcp) == (True, Note(Verdict.FORWARDED, Direction.EGRESS, 3, 5))
+    assert dns_note(judges, "a.wild.test", "AAAA", tcp=tcp) == (True, Note(Verdict.FORWARDED, Direction.EGRESS, 4, 5))
+    for name, kind, said in (
+        ("other.test", "A", 'name "other.test" is not "shop.test"'),
+        ("a.b.wild.test", "A", 'name "a.b.wild.test" is not "*.wild.test"'),
+        ("a.wild.test", "TXT", "query type TXT is none of A, AAAA"),
+    ):
+        permit, why = dns_note(judges, name, kind, tcp=tcp)
+        assert (permit, why.verdict, why.direction, why.rule) == (False, Verdict.DROPPED, Direction.EGRESS, 0)
+        assert said in why.reason
+        assert "policy-3" in why.reason
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_dns_queries_that_are_only_tried_out_pass_and_are_noted(tcp: bool) -> None:
+    judges = table(egress=DirectionPolicy(True, (dns(3, SHOP),), audit=True))
+    permit, why = dns_note(judges, "other.test", tcp=tcp)
+    assert (permit, why.verdict) == (True, Verdict.AUDIT)
+    assert "shop.test" in why.reason
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_both_ends_must_permit_a_query(tcp: bool) -> None:
+    judges = table(
+        ingress=DirectionPolicy(True, (dns(4, WILD, peer=CLIENT_ID),)),
+        egress=DirectionPolicy(True, (dns(3, SHOP, DnsRule(name="a.wild.test")),)),
+    )
+    assert dns_note(judges, "a.wild.test", facts=LOCAL_PAIR, tcp=tcp)[0]
+    assert dns_note(judges, "b.wild.test", facts=LOCAL_PAIR, tcp=tcp)[1].direction is Direction.EGRESS
+    assert dns_note(judges, "shop.test", facts=LOCAL_PAIR, tcp=tcp)[1].direction is Direction.INGRESS
+
+
+@pytest.mark.parametrize(
+    "egress", [OPEN, DirectionPolicy(True, (dns(3, SHOP), Rule(origin(5), None, (PortRange(17, 53, 53),))))]
+)
+def test_datagrams_without_dns_rules_are_permitted(egress: DirectionPolicy) -> None:
+    permit, why = dns_note(table(egress=egress), "anything.test", tcp=False)
+    assert (permit, why.verdict) == (True, Verdict.FORWARDED)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [HttpRule(path="/a"), ServerName("a.test"), KafkaRule(topic="orders")],
+)
+def test_datagrams_under_rules_of_another_kind_are_refused(wrong: HttpRule | ServerName | KafkaRule) -> None:
+    judges = table(egress=DirectionPolicy(True, (Rule(origin(3), None, (PortRange(0, 53, 53),), l7=(wrong,)),)))
+    refused = judges.judge_datagrams(LOCAL_PAIR, 53)
+    assert refused == ConnectionRefused(Direction.EGRESS, 0, "the rules of this port are not about DNS")
+
+
+def test_rules_for_one_protocol_say_nothing_of_the_other() -> None:
+    judges = table(egress=DirectionPolicy(True, (dns(3, SHOP, protocol=17),)))
+    assert isinstance(judges.judge_datagrams(LOCAL_PAIR, 53), DnsJudge)
+    assert isinstance(judges.judge(LOCAL_PAIR, 53), ConnectionRefused)
+    tcp_only = table(egress=DirectionPolicy(True, (dns(3, SHOP, protocol=6),)))
+    assert isinstance(tcp_only.judge_datagrams(LOCAL_PAIR, 53), ConnectionRefused)
+    assert isinstance(tcp_only.judge(LOCAL_PAIR, 53), DnsJudge)
+
+
+def test_datagrams_of_nobody_are_refused() -> None:
+    nobody = ConnectionFacts(0, 0, 1, 2, Redirected.EGRESS, 3)
+    assert isinstance(table().judge_datagrams(nobody, 53), ConnectionRefused)
+
+
+def test_clients_with_the_same_rules_share_a_dns_judge() -> None:
+    judges = table(egress=DirectionPolicy(True, (dns(3, SHOP, peer=None),)))
+    other = replace(ELSEWHERE, destination_identity=WORLD_ID)
+    assert judges.judge_datagrams(ELSEWHERE, 53) is judges.judge_datagrams(other, 53)
+
+
+def test_what_no_dns_rule_gets_to_see() -> None:
+    ruling = dns_judge(table(egress=DirectionPolicy(True, (dns(3, SHOP),))), tcp=False).refuse_dns("why")
+    assert (ruling.permit, ruling.note) == (False, Note(Verdict.ERROR, Direction.EGRESS, 0, 5, "why"))
+
+
+# -- names and what is asked for behind them ---------------------------------------------------------------------------
+
+GROUP, OTHER_GROUP = FIRST_NAMED, FIRST_NAMED + 1
+ALLOWED, NEIGHBOUR = "allowed.cdn.test", "neighbour.cdn.test"
+OFF, TLS, ALL = NameOptions(bind_tls=False), NameOptions(), NameOptions(bind_host=True)
+
+
+def named(number: int, group: int, *peers: FqdnPeer, l7: tuple[L7Rule, ...] | None, port: int = 443) -> Rule:
+    """What one entry's `toFQDNs` makes."""
+    selected = NameGroup(group, frozenset(peers))
+    return Rule(origin(number), frozenset({group}), (PortRange(6, port, port),), l7=l7, names=selected)
+
+
+def to_world(number: int, *, l7: tuple[L7Rule, ...] | None, port: int = 443) -> Rule:
+    return Rule(origin(number), frozenset({WORLD_ID}), (PortRange(6, port, port),), l7=l7)
+
+
+ANY_NAME = (ServerName("**"),)
+ANY_PATH = (HttpRule(path="/.*"),)
+BY_NAME = (
+    named(3, GROUP, FqdnPeer(ALLOWED), l7=ANY_NAME),
+    named(4, GROUP, FqdnPeer(ALLOWED), l7=ANY_PATH, port=80),
+)
+
+
+def bound(options: NameOptions, *rules: Rule, audit: bool = False, tried: bool = False) -> JudgeTable:
+    """`audit`: audit mode; `tried`: only policies that are tried out make egress default deny."""
+    made = table(egress=DirectionPolicy(True, rules or BY_NAME, audit=tried)).snapshot
+    endpoints = {number: replace(item, audit=audit) for number, item in made.endpoints.items()}
+    return JudgeTable(replace(made, endpoints=endpoints), Refusals(body=b"no\r\n"), options)
+
+
+def asked(judges: JudgeTable, name: str, *groups: int, tls: bool = True) -> Note:
+    """What is noted of TLS or HTTP with that name, to an address that these groups of names have opened."""
+    return noted(judges.judge(TO_WORLD, 443 if tls else 80, frozenset(groups or (GROUP,))), name)
+
+
+def noted(judge: ConnectionJudge | ConnectionRefused, name: str) -> Note:
+    if isinstance(judge, NameJudge):
+        ruled = judge.rule_name(ClientHello(name))
+        note, permit = ruled.note, ruled.permit
+    else:
+        assert isinstance(judge, HttpJudge)
+        ruling = judge.rule(HttpRequest(b"GET", b"/", name.encode("latin-1")))
+        note, permit = ruling.note, ruling.permit
+    assert isinstance(note, Note)
+    assert permit is (note.verdict in (Verdict.FORWARDED, Verdict.AUDIT))
+    return note
+
+
+@pytest.mark.parametrize(
+    ("options", "tls", "is_bound"),
+    [
+        (OFF, True, False),
+        (TLS, True, True),
+        (ALL, True, True),
+        (OFF, False, False),
+        (TLS, False, False),
+        (ALL, False, True),
+    ],
+)
+def test_a_neighbour_at_an_address_that_a_name_has_opened(options: NameOptions, tls: bool, is_bound: bool) -> None:
+    judges = bound(options)
+    for name in (ALLOWED, ALLOWED.upper(), *([] if tls else [f"{ALLOWED}.", f"{ALLOWED}:80", f"{ALLOWED}.:8080"])):
+        assert asked(judges, name, tls=tls) == Note(Verdict.FORWARDED, Direction.EGRESS, 3 if tls else 4, 5)
+    note = asked(judges, NEIGHBOUR, tls=tls)
+    if not is_bound:
+        assert note == Note(Verdict.FORWARDED, Direction.EGRESS, 3 if tls else 4, 5)
+        return
+    what = "server name" if tls else "host"
+    reason = f'{what} "{NEIGHBOUR}" is none of the names that opened this address (toFQDNs {ALLOWED})'
+    assert note == Note(Verdict.DROPPED, Direction.EGRESS, 0, 5, reason)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "cdn.test",
+        f"x.{ALLOWED}",
+        f"{ALLOWED}.evil.test",
+        f"{NEIGHBOUR}:80",
+        "192.0.2.1",
+        "192.0.2.1:80",
+        "[2001:db8::1]",
+        "[2001:db8::1]:80",
+        f"[{ALLOWED}]",
+    ],
+)
+def test_hosts_that_are_not_the_name(host: str) -> None:
+    note = asked(bound(ALL), host, tls=False)
+    assert note.verdict is Verdict.DROPPED
+    assert f"(toFQDNs {ALLOWED})" in note.reason
+
+
+def test_the_same_request_is_not_remembered_for_another_host() -> None:
+    judges = bound(ALL)
+    verdicts = [asked(judges, name, tls=False).verdict for name in (ALLOWED, NEIGHBOUR, ALLOWED, NEIGHBOUR)]
+    assert verdicts == [Verdict.FORWARDED, Verdict.DROPPED] * 2
+
+
+def test_who_names_no_server_is_refused() -> None:
+    note = asked(bound(TLS), "")
+    assert (note.verdict, note.rule) == (Verdict.DROPPED, 0)
+    assert asked(bound(OFF), "").verdict is Verdict.DROPPED, "as no rule permits it either"
+
+
+def test_rules_refuse_before_names_do() -> None:
+    rules = (
+        named(3, GROUP, FqdnPeer(ALLOWED), l7=(ServerName(ALLOWED),)),
+        named(4, GROUP, FqdnPeer(ALLOWED), l7=(HttpRule(method="PUT"),), port=80),
+    )
+    assert "is not" in asked(bound(ALL, *rules), NEIGHBOUR).reason
+    assert 'method "GET"' in asked(bound(ALL, *rules), NEIGHBOUR, tls=False).reason
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_an_address_that_is_also_allowed_without_names_is_not_bound(tls: bool) -> None:
+    port, l7 = (443, ANY_NAME) if tls else (80, ANY_PATH)
+    judges = bound(ALL, *BY_NAME, to_world(5, l7=l7, port=port))
+    assert asked(judges, NEIGHBOUR, tls=tls).verdict is Verdict.FORWARDED
+    anybody = Rule(origin(5), None, (PortRange(6, 1, 1024),), l7=l7)
+    assert asked(bound(ALL, *BY_NAME, anybody), NEIGHBOUR, tls=tls).verdict is Verdict.FORWARDED
+    # Another port is another matter, and a rule that denies allows nothing.
+    elsewhere = to_world(5, l7=None, port=8443)
+    assert asked(bound(ALL, *BY_NAME, elsewhere), NEIGHBOUR, tls=tls).verdict is Verdict.DROPPED
+    tried = replace(to_world(5, l7=None, port=port), deny=True, audit=True)
+    assert asked(bound(ALL, *BY_NAME, tried), NEIGHBOUR, tls=tls).verdict is Verdict.DROPPED
+
+
+def test_a_group_that_has_also_prefixes_of_its_own() -> None:
+    """`toFQDNs` beside `toCIDR` in one entry: what the prefixes reach is not bound."""
+    both = replace(BY_NAME[0], identities=frozenset({GROUP, WORLD_ID}))
+    assert asked(bound(ALL, both), NEIGHBOUR).verdict is Verdict.FORWARDED
+
+
+def test_a_plain_rule_for_the_names_leaves_nothing_to_judge() -> None:
+    judges = bound(ALL, *BY_NAME, named(5, GROUP, FqdnPeer(ALLOWED), l7=None))
+    judge = judges.judge(TO_WORLD, 443, frozenset({GROUP}))
+    assert isinstance(judge, HttpJudge)
+    assert judge.rule(HttpRequest(b"GET", b"/", NEIGHBOUR.encode())).permit
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_the_names_of_all_groups_that_opened_the_address_count(tls: bool) -> None:
+    port, l7 = (443, ANY_NAME) if tls else (80, ANY_PATH)
+    wild = named(5, OTHER_GROUP, FqdnPeer(pattern="n*.cdn.test"), FqdnPeer("other.test"), l7=l7, port=port)
+    judges = bound(ALL, *BY_NAME, wild)
+    both = (GROUP, OTHER_GROUP)
+    for name in (ALLOWED, NEIGHBOUR, "other.test"):
+        assert asked(judges, name, *both, tls=tls).verdict is Verdict.FORWARDED
+    note = asked(judges, "x.cdn.test", *both, tls=tls)
+    assert note.reason.endswith(f"(toFQDNs {ALLOWED}, n*.cdn.test, other.test)")
+    assert asked(judges, NEIGHBOUR, GROUP, tls=tls).verdict is Verdict.DROPPED
+    assert asked(judges, ALLOWED, OTHER_GROUP, tls=tls).verdict is Verdict.DROPPED
+    # What another policy of before has opened does not count.
+    assert asked(judges, NEIGHBOUR, GROUP, OTHER_GROUP + 1, tls=tls).verdict is Verdict.DROPPED
+
+
+@pytest.mark.parametrize("tls", [True, False])
+@pytest.mark.parametrize("how", [{"audit": True}, {"tried": True}])
+def test_a_wrong_name_that_is_only_tried_out_passes_and_is_noted(tls: bool, how: dict[str, bool]) -> None:
+    note = asked(bound(ALL, **how), NEIGHBOUR, tls=tls)
+    assert (note.verdict, note.direction, note.rule) == (Verdict.AUDIT, Direction.EGRESS, 0)
+    assert f"(toFQDNs {ALLOWED})" in note.reason
+    assert asked(bound(ALL, **how), ALLOWED, tls=tls).verdict is Verdict.FORWARDED
+
+
+@pytest.mark.parametrize("groups", [(), (OTHER_GROUP,)])
+def test_an_address_that_no_name_of_the_rules_has_opened_is_closed(groups: tuple[int, ...]) -> None:
+    assert isinstance(bound(ALL).judge(TO_WORLD, 443, frozenset(groups)), ConnectionRefused)
+
+
+def test_names_open_nothing_inside_the_cluster() -> None:
+    inside = ConnectionFacts(CLIENT, 0, CLIENT_ID, SERVER_ID, Redirected.EGRESS, 3)
+    assert isinstance(bound(ALL).judge(inside, 443, frozenset({GROUP})), ConnectionRefused)
+    # Nor does a name bind what a label has opened.
+    label = Rule(origin(5), frozenset({SERVER_ID}), (PortRange(6, 443, 443),), l7=ANY_NAME)
+    judge = bound(ALL, *BY_NAME, label).judge(inside, 443, frozenset({GROUP}))
+    assert isinstance(judge, NameJudge)
+    assert judge.rule_name(ClientHello(NEIGHBOUR)).permit
+
+
+def test_the_other_end_is_not_asked_about_names() -> None:
+    """Which groups have opened an address is a matter of the client alone."""
+    judges = table(ingress=DirectionPolicy(True, (named(3, GROUP, FqdnPeer(ALLOWED), l7=ANY_NAME),)))
+    assert isinstance(judges.judge(FROM_WORLD, 443, frozenset({GROUP})), ConnectionRefused)
+
+
+@given(st.data())
+def test_the_proxy_and_explain_agree_about_names(data: st.DataObject) -> None:
+    bind_names = data.draw(st.sampled_from(["off", "tls", "all"]))
+    options = {"off": OFF, "tls": TLS, "all": ALL}[bind_names]
+    tls, audit = data.draw(st.booleans()), data.draw(st.booleans())
+    port = 443 if tls else 80
+    l7 = st.sampled_from([ANY_NAME if tls else ANY_PATH, (ServerName(ALLOWED),) if tls else (HttpRule(method="PUT"),)])
+    peers = [FqdnPeer(ALLOWED), FqdnPeer(pattern="*.cdn.test"), FqdnPeer("other.test"), FqdnPeer(pattern="*")]
+    rules = [
+        named(3, GROUP, *data.draw(st.sets(st.sampled_from(peers), min_size=1)), l7=data.draw(l7), port=port),
+        named(4, OTHER_GROUP, *data.draw(st.sets(st.sampled_from(peers), min_size=1)), l7=data.draw(l7), port=port),
+    ]
+    if data.draw(st.booleans()):
+        rules.append(to_world(5, l7=data.draw(st.one_of(l7, st.none())), port=port))
+    looked_up = data.draw(st.sets(st.sampled_from([ALLOWED, NEIGHBOUR, "other.test", "far.example"])))
+    name = data.draw(st.sampled_from([ALLOWED, NEIGHBOUR, "other.test", "far.example", "", "Other.TEST"]))
+    judges = bound(options, *rules, audit=audit)
+    groups = name_matcher(judges.snapshot.policies[CLIENT].egress)
+    opened = frozenset(group for item in looked_up for group in groups.groups(item))
+    source = Party("client", CLIENT_ID, judges.snapshot.endpoints[CLIENT])
+    request = ClientHello(name) if tls else HttpRequest(b"GET", b"/", name.encode())
+    question = Question(source, Party("there", WORLD_ID, names=tuple(looked_up)), 6, port, request)
+    said = explain(World(judges.snapshot, (), bind_names), question)
+    judge = judges.judge(TO_WORLD, port, opened)
+    if isinstance(judge, ConnectionRefused):
+        assert said.egress.verdict == "deny"
+    elif audit and not opened and len(rules) == 2:
+        # The kernel has reported it.
+        assert said.egress.verdict == "audit"
+    elif tls and isinstance(judge, HttpJudge):
+        # A plain rule, behind which nothing is looked at.
+        assert said.egress.verdict == "allow"
+    else:
+        note = noted(judge, name)
+        assert said.egress.verdict == {Verdict.FORWARDED: "allow", Verdict.DROPPED: "deny"}.get(note.verdict, "audit")
+        if "none of the names" in note.reason:
+            assert said.egress.note.removeprefix("passes only because of audit: ") == note.reason

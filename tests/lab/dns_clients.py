@@ -1,0 +1,173 @@
+"""Resolvers that programs have, each as a program that looks names up and connects to the first address at once.
+
+    python -m tests.lab.dns_clients libc|threaded|cares FAMILY PORT NAME...
+    (MUSL, built with musl-gcc; GO, built with go) FAMILY PORT NAME...
+
+FAMILY is 4, 6, or 0 for both. Each prints one JSON object a name: {"name", "addresses", "error", "seconds", "reached"}.
+`reached`: something came back from the first address, a server's answer or a reset; false without an address.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp.abc import AbstractResolver
+from aiohttp.resolver import AsyncResolver, ThreadedResolver
+
+from tests.lab.dns_race import reaches
+
+Told = dict[str, object]
+FAMILIES = {0: socket.AF_UNSPEC, 4: socket.AF_INET, 6: socket.AF_INET6}
+WAIT_MS = 900
+"""Shorter than it takes the kernel to send the first packet of a connection again: that must not heal the loss of one."""
+
+MUSL = r"""
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+static double now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+static int reaches(const struct addrinfo *to)
+{
+	int error = 0, fd = socket(to->ai_family, SOCK_STREAM, 0);
+	socklen_t size = sizeof error;
+	struct pollfd wanted = { fd, POLLOUT, 0 };
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	if (connect(fd, to->ai_addr, to->ai_addrlen) && errno != EINPROGRESS)
+		error = errno;
+	else if (poll(&wanted, 1, WAIT_MS) != 1)
+		error = ETIMEDOUT;
+	else
+		getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+	close(fd);
+	return !error || error == ECONNREFUSED;
+}
+
+int main(int argc, char **argv)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *found, *each;
+	char text[64];
+	hints.ai_family = *argv[1] == '4' ? AF_INET : *argv[1] == '6' ? AF_INET6 : AF_UNSPEC;
+	for (int i = 3; i < argc; i++) {
+		double start = now();
+		int error = getaddrinfo(argv[i], argv[2], &hints, &found);
+		double seconds = now() - start;
+		int reached = !error && reaches(found);
+		printf("{\"name\": \"%s\", \"error\": \"%s\", \"seconds\": %f, \"reached\": %s, \"addresses\": [", argv[i],
+		       error ? gai_strerror(error) : "", seconds, reached ? "true" : "false");
+		for (each = error ? NULL : found; each; each = each->ai_next) {
+			getnameinfo(each->ai_addr, each->ai_addrlen, text, sizeof text, NULL, 0, NI_NUMERICHOST);
+			printf("\"%s\"%s", text, each->ai_next ? ", " : "");
+		}
+		puts("]}");
+	}
+	return 0;
+}
+""".replace("WAIT_MS", str(WAIT_MS))
+
+GO = r"""
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+func main() {
+	network := map[string]string{"0": "ip", "4": "ip4", "6": "ip6"}[os.Args[1]]
+	resolver := net.Resolver{PreferGo: true}
+	for _, name := range os.Args[3:] {
+		start := time.Now()
+		found, err := resolver.LookupIP(context.Background(), network, name)
+		told := map[string]any{"name": name, "seconds": time.Since(start).Seconds(), "error": "", "reached": false}
+		addresses := []string{}
+		for _, address := range found {
+			addresses = append(addresses, address.String())
+		}
+		told["addresses"] = addresses
+		if err != nil {
+			told["error"] = err.Error()
+		} else {
+			to := net.JoinHostPort(addresses[0], os.Args[2])
+			_, err := net.DialTimeout("tcp", to, WAIT_MS*time.Millisecond)
+			told["reached"] = err == nil || errors.Is(err, syscall.ECONNREFUSED)
+		}
+		json.NewEncoder(os.Stdout).Encode(told)
+	}
+}
+""".replace("WAIT_MS", str(WAIT_MS))
+
+Resolve = Callable[[str, int, socket.AddressFamily], Awaitable[list[str]]]
+
+
+async def _libc(name: str, port: int, family: socket.AddressFamily) -> list[str]:
+    """Not in a thread: there is nothing else to do."""
+    return [str(found[4][0]) for found in socket.getaddrinfo(name, port, family, socket.SOCK_STREAM)]
+
+
+def _by(resolver: AbstractResolver) -> Resolve:
+    async def resolve(name: str, port: int, family: socket.AddressFamily) -> list[str]:
+        return [found["host"] for found in await resolver.resolve(name, port, family)]
+
+    return resolve
+
+
+async def _look_up(resolve: Resolve, name: str, port: int, family: socket.AddressFamily) -> Told:
+    error, addresses = "", []
+    start = time.monotonic()
+    try:
+        addresses = await resolve(name, port, family)
+    except OSError as failure:
+        error = failure.strerror or str(failure)
+    seconds = time.monotonic() - start
+    reached = bool(addresses) and reaches(
+        addresses[0], port, socket.AF_INET6 if ":" in addresses[0] else socket.AF_INET
+    )
+    return {"name": name, "addresses": addresses, "error": error, "seconds": seconds, "reached": reached}
+
+
+async def _main(options: argparse.Namespace) -> None:
+    resolvers: dict[str, Callable[[], Resolve]] = {
+        "libc": lambda: _libc,
+        "threaded": lambda: _by(ThreadedResolver()),
+        "cares": lambda: _by(AsyncResolver()),
+    }
+    resolve = resolvers[options.resolver]()
+    for name in options.names:
+        print(json.dumps(await _look_up(resolve, name, options.port, FAMILIES[options.family])))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("resolver", choices=("libc", "threaded", "cares"))
+    parser.add_argument("family", type=int, choices=FAMILIES)
+    parser.add_argument("port", type=int)
+    parser.add_argument("names", nargs="+")
+    asyncio.run(_main(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

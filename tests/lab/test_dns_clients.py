@@ -1,0 +1,427 @@
+"""DNS servers and DNS clients that everybody uses, with the proxy between them."""
+
+from __future__ import annotations
+
+import json
+import re
+import select
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.lab.lookup import Answer, framed, query, question, read_answer, receive_framed
+from tests.lab import dns_servers
+from tests.lab.dns_clients import MUSL, WAIT_MS
+from tests.lab.dns_servers import LARGE, OTHER, WWW, fresh, open_world
+from tests.lab.dns_support import dns_entry, dns_lab, is_open, names_entry, pods, policy
+from tests.lab.support import PATIENCE_S, Node
+
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("forgotten")]
+
+ROOT = Path(__file__).parents[2]
+CLIENT, FREE, CROWD = "shop/client", "shop/free", ("shop/crowd-1", "shop/crowd-2")
+OUTSIDE = {4: "192.0.2.53", 6: "2001:db8::53"}
+"""The server in the world."""
+
+SERVERS = {
+    "knotd": ("knotd", "shop/server-knotd"),
+    "unbound": ("unbound", "shop/server-unbound"),
+    "dnsmasq": ("dnsmasq", "shop/server-dnsmasq"),
+    "node": ("knotd", "node"),
+    "world": ("unbound", "world"),
+}
+"""What is where, by the names of the tests' parameters."""
+
+HTTP = 80
+ALLOWED, REFUSED = "*.fixed.test", fresh(1)[0]
+"""The refused name is one that knotd and dnsmasq have."""
+
+PROMPTLY_S = 2.0
+WORKERS = 2
+WORKLOADS = pods("client", "free", "crowd-1", "crowd-2", "server-recorder", *(
+    where.partition("/")[2] for _, where in SERVERS.values() if "/" in where
+)) + f"""\
+---
+kind: World
+apiVersion: lab.penstock.io/v1
+spec:
+  hosts: [{{name: dns.world.test, addresses: ["{OUTSIDE[4]}", "{OUTSIDE[6]}"]}}]
+"""
+
+
+def _rules(app: str, pattern: str) -> str:
+    names = f"[{{matchPattern: '{pattern}'}}]"
+    outside = f"toCIDR: [{OUTSIDE[4]}/32, '{OUTSIDE[6]}/128']"
+    servers = ("toEndpoints: [{matchLabels: {app: server}}]", "toEntities: [host]", outside)
+    return policy(app, *(dns_entry(names, server) for server in servers), names_entry(names, HTTP))
+
+
+POLICY = _rules("client", ALLOWED) + _rules("crowd", "*.fresh.test")
+
+
+@pytest.fixture(scope="module")
+def node(lab_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    folder = tmp_path_factory.mktemp("dns")
+    with dns_lab(lab_name, folder / "lab", WORKLOADS, POLICY, {"workers": WORKERS}) as found:
+        open_world(found.lab)
+        for name, (kind, where) in SERVERS.items():
+            dns_servers.start(found.lab, kind, where, [_address(found, name, ip) for ip in (4, 6)], folder / name)
+        yield found
+
+
+@pytest.fixture
+def forgotten(node: Node) -> None:
+    """Nothing is open but by what the test itself asks."""
+    node.lab.agent.client.delete("/v1/fqdn/cache")
+
+
+@pytest.fixture(params=SERVERS)
+def where(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=[4, 6])
+def ip(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture
+def server(node: Node, where: str, ip: int) -> str:
+    return _address(node, where, ip)
+
+
+def _address(node: Node, name: str, ip: int) -> str:
+    place = SERVERS[name][1]
+    if place == "world":
+        return OUTSIDE[ip]
+    if place == "node":
+        return str(ip_network(node.lab.state.v6 if ip == 6 else node.lab.state.v4)[1])
+    return node.address(place, ip)
+
+
+# -- the same bytes ----------------------------------------------------------------------------------------------------
+
+
+def _edns(size: int, options: bytes = b"", *, dnssec: bool = False, version: int = 0) -> bytes:
+    return struct.pack(">BHHBBHH", 0, 41, size, 0, version, dnssec << 15, len(options)) + options
+
+
+def _option(code: int, data: bytes = b"") -> bytes:
+    return struct.pack(">HH", code, len(data)) + data
+
+
+def _flagged(message: bytes, flags: int) -> bytes:
+    return message[:2] + flags.to_bytes(2, "big") + message[4:]
+
+
+_WWW = question("www.fixed.test")
+QUERIES = {
+    "A": query(_WWW, 1),
+    "AAAA": query(question("www.fixed.test", "AAAA"), 1),
+    "CNAME": query(question("alias.fixed.test"), 1),
+    "no data": query(question("other.fixed.test", "AAAA"), 1),
+    "no such name": query(question("none.fixed.test"), 1),
+    "a type of tomorrow": query(question("www.fixed.test", "TYPE65280"), 1),
+    "any type": query(question("www.fixed.test", "TYPE255"), 1),
+    "mixed case": query(question("wWw.fIXed.tEsT", "AAAA"), 1),
+    "no recursion": _flagged(query(_WWW, 1), 0),
+    "AD": _flagged(query(_WWW, 1), 0x0120),
+    "CD": _flagged(query(_WWW, 1), 0x0110),
+    "EDNS 512": query(_WWW, 1, _edns(512)),
+    "EDNS 1232": query(_WWW, 1, _edns(1232)),
+    "EDNS 65535": query(_WWW, 1, _edns(65535)),
+    "EDNS version 1": query(_WWW, 1, _edns(1232, version=1)),
+    "DNSSEC": query(_WWW, 1, _edns(1232, dnssec=True)),
+    "cookie": query(_WWW, 1, _edns(1232, _option(10, b"8 octets"))),
+    "name server id": query(_WWW, 1, _edns(1232, _option(3))),
+    "client subnet": query(_WWW, 1, _edns(1232, _option(8, b"\0\1\x18\0\xc0\0\2"))),
+    "padding": query(_WWW, 1, _edns(1232, _option(12, bytes(64)))),
+    "an option of tomorrow": query(_WWW, 1, _edns(1232, _option(65001, b"\xc0\xff\xee"))),
+}
+
+
+@contextmanager
+def _connected(node: Node, pod: str, server: str, *, tcp: bool = False, port: int = 0) -> Iterator[socket.socket]:
+    """A socket of the pod to the server, from any local port or this."""
+    kind = socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM
+    with node.lab.socket(pod, socket.AF_INET6 if ":" in server else socket.AF_INET, kind) as connection:
+        connection.settimeout(PATIENCE_S)
+        connection.bind(("", port))
+        connection.connect((server, dns_servers.PORT))
+        yield connection
+
+
+def _exchange(connection: socket.socket, message: bytes) -> bytes:
+    if connection.type == socket.SOCK_STREAM:
+        connection.sendall(framed(message))
+        return receive_framed(connection)
+    connection.send(message)
+    return connection.recv(65535)
+
+
+def _ask(node: Node, pod: str, server: str, message: bytes, *, tcp: bool = False) -> Answer:
+    with _connected(node, pod, server, tcp=tcp) as connection:
+        return read_answer(_exchange(connection, message))
+
+
+def _reaches(node: Node, address: str, pod: str = CLIENT) -> bool:
+    """At the first attempt: the kernel sends a lost SYN again after a second."""
+    return is_open(node, pod, address, HTTP, WAIT_MS / 1000)
+
+
+@pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
+def test_answers_are_the_servers_to_the_byte(node: Node, server: str, tcp: bool) -> None:
+    with _connected(node, CLIENT, server, tcp=tcp) as proxied, _connected(node, FREE, server, tcp=tcp) as direct:
+        for what, message in QUERIES.items():
+            assert _exchange(proxied, message) == _exchange(direct, message), what
+    assert all(_reaches(node, address) for address in WWW)
+
+
+def test_what_is_refused_says_so(node: Node, server: str) -> None:
+    for tcp in (False, True):
+        with _connected(node, CLIENT, server, tcp=tcp) as connection:
+            for message in (query(question(REFUSED), 1), query(question(REFUSED), 2, _edns(1232))):
+                assert read_answer(_exchange(connection, message)).outcome == "refused"
+    assert not _reaches(node, fresh(1)[1])
+
+
+def test_many_queries_at_once_over_one_connection(node: Node, server: str) -> None:
+    """And the refused ones between them."""
+    asked = [("www.fixed.test", "A"), (REFUSED, "A"), ("www.fixed.test", "AAAA"), ("other.fixed.test", "A")]
+    wanted = [((WWW[0],), 0), ((), 5), ((WWW[1],), 0), ((OTHER,), 0)]
+    questions = [question(*words) for words in asked]
+    with _connected(node, CLIENT, server, tcp=True) as connection:
+        connection.sendall(b"".join(framed(query(questions[number % 4], number)) for number in range(100)))
+        answers = [read_answer(receive_framed(connection)) for _ in range(100)]
+    assert sorted(answer.id for answer in answers) == list(range(100))
+    for answer in answers:
+        assert answer.question == questions[answer.id % 4]
+        assert (answer.addresses, answer.rcode) == wanted[answer.id % 4]
+    assert all(_reaches(node, address) for address in (*WWW, OTHER))
+
+
+# -- large answers -----------------------------------------------------------------------------------------------------
+
+
+def _all_open(node: Node, addresses: Sequence[str]) -> bool:
+    """Whether something comes back from each of these IPv4 addresses, at the first attempt."""
+    with ExitStack() as stack:
+        waiting = select.poll()
+        for address in addresses:
+            connection = stack.enter_context(node.lab.socket(CLIENT))
+            connection.setblocking(False)
+            connection.connect_ex((address, HTTP))
+            waiting.register(connection, select.POLLOUT)
+        deadline, left = time.monotonic() + WAIT_MS / 1000, len(addresses)
+        while left and time.monotonic() < deadline:
+            for descriptor, _ in waiting.poll(50):
+                waiting.unregister(descriptor)
+                left -= 1
+        return not left
+
+
+@pytest.mark.parametrize("size", [0, 512, 1232])
+def test_what_does_not_fit_is_truncated_and_comes_over_tcp(node: Node, server: str, size: int) -> None:
+    message = query(question("large.fixed.test"), 1, _edns(size) if size else b"")
+    found, direct = (_ask(node, pod, server, message) for pod in (CLIENT, FREE))
+    assert (found.truncated, found.records) == (direct.truncated, direct.records)
+    assert found.truncated
+    assert _all_open(node, found.addresses), "there are clients that take what they get"
+    found = _ask(node, CLIENT, server, message, tcp=True)
+    assert not found.truncated
+    assert sorted(found.addresses) == sorted(LARGE)
+    assert _all_open(node, LARGE)
+
+
+def test_an_answer_in_fragments(node: Node, server: str) -> None:
+    message = query(question("large.fixed.test"), 1, _edns(4096))
+    found = _ask(node, CLIENT, server, message)
+    assert not found.truncated
+    assert sorted(found.addresses) == sorted(LARGE)
+    assert _all_open(node, LARGE)
+
+
+# -- dig, kdig ---------------------------------------------------------------------------------------------------------
+
+_OPTIONS = [
+    "www.fixed.test A",
+    "www.fixed.test AAAA",
+    "www.fixed.test A +edns=0 +bufsize=1232",
+    "www.fixed.test A +tcp",
+    "www.fixed.test HTTPS",
+    "wWw.FIXED.tEsT A",
+    "www.fixed.test A +dnssec +adflag +cdflag",
+    "www.fixed.test A +norec",
+    "www.fixed.test A +nsid",
+    "www.fixed.test A +cookie=0011223344556677",
+    "www.fixed.test A +ednsopt=65001:c0ffee",
+    "www.fixed.test A +subnet=192.0.2.0/24",
+    "www.fixed.test A +padding=128",
+    "none.fixed.test A",
+    "large.fixed.test A +bufsize=512",
+    "large.fixed.test A +bufsize=1232",
+    "large.fixed.test A +bufsize=512 +ignore",
+    "large.fixed.test A +bufsize=4096 +ignore",
+]
+DIGS = {"dig": ["dig", "-r", "+nocookie"], "kdig": ["kdig"]}
+_VARIES = re.compile(
+    r"id: +\d+|^;; (?:Query time|WHEN|From|Received|MSG SIZE).*\n|(?<=^large)\.fixed.*\tA\t.*", re.MULTILINE
+)
+"""Some servers turn long lists of addresses round, and then not the same ones fit."""
+
+
+def _shown(node: Node, pod: str, *command: str) -> str:
+    done = node.lab.exec(pod, command, timeout=PATIENCE_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return str(done.stdout)
+
+
+@pytest.mark.parametrize("program", DIGS)
+def test_dig(node: Node, server: str, program: str) -> None:
+    words = [word for line in _OPTIONS for word in line.split()]
+    one_by_one = [*DIGS[program], f"@{server}", "+timeout=3", "+retry=0", *words]
+    kept_open = [*DIGS[program], f"@{server}", "+tcp", "+keepopen", "+timeout=3", *words]
+    for command in (one_by_one, kept_open):
+        found, direct = (sorted(_VARIES.sub("", _shown(node, pod, *command)).splitlines()) for pod in (CLIENT, FREE))
+        assert found == direct
+    assert _reaches(node, WWW[0])
+    assert _reaches(node, WWW[1])
+    assert _all_open(node, LARGE)
+
+
+@pytest.mark.parametrize("program", DIGS)
+def test_dig_is_refused(node: Node, server: str, program: str) -> None:
+    start = time.monotonic()
+    shown = _shown(node, CLIENT, *DIGS[program], f"@{server}", *f"+edns=0 {REFUSED} A {REFUSED} A +tcp".split())
+    assert time.monotonic() - start < PROMPTLY_S
+    assert shown.count("status: REFUSED") == 2
+    assert shown.count("Prohibited") == 2
+
+
+# -- resolvers ---------------------------------------------------------------------------------------------------------
+
+ASKED = ("www.fixed.test", "other.fixed.test", "large.fixed.test", REFUSED)
+ADDRESSES: dict[str, Sequence[str]] = {
+    "www.fixed.test": sorted(WWW),
+    "other.fixed.test": [OTHER],
+    "large.fixed.test": sorted(LARGE),
+}
+
+
+def _configure(node: Node, pod: str, server: str, *lines: str) -> None:
+    """/etc/resolv.conf of what is started in the pod from now on."""
+    text = "\n".join((f"nameserver {server}", *lines))
+    (node.lab.state.etc(pod) / "resolv.conf").write_text(f"{text}\n", encoding="ascii")
+
+
+def _resolve(node: Node, pod: str, *command: str, family: int = 0, names: Sequence[str] = ASKED) -> dict[str, Any]:
+    """By name what a program of `dns_clients` tells."""
+    done = node.lab.exec(pod, [*command, str(family), str(HTTP), *names], cwd=ROOT, timeout=PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    return {told["name"]: told for told in map(json.loads, done.stdout.splitlines())}
+
+
+def check_resolver(node: Node, server: str, command: Sequence[str], error: str, *lines: str) -> None:
+    """Names are found, what they name is open, and the refused one fails like this, promptly."""
+    _configure(node, CLIENT, server, *lines)
+    told = _resolve(node, CLIENT, *command)
+    assert {name: sorted(told[name]["addresses"]) for name in ADDRESSES} == ADDRESSES
+    assert [name for name in ADDRESSES if not told[name]["reached"]] == []
+    assert not told[REFUSED]["addresses"]
+    assert error in told[REFUSED]["error"]
+    assert max(each["seconds"] for each in told.values()) < PROMPTLY_S
+
+
+PYTHON = (sys.executable, "-m", "tests.lab.dns_clients")
+GLIBC = {
+    "": "Temporary failure in name resolution",
+    "single-request-reopen": "Temporary failure in name resolution",
+    "use-vc": "Name or service not known",
+    "edns0": "Temporary failure in name resolution",
+}
+"""Its options, and what it says of a refusal then."""
+
+AIOHTTP = {"threaded": GLIBC[""], "cares": "DNS server refused query"}
+
+
+@pytest.mark.parametrize("options", GLIBC)
+def test_glibc(node: Node, server: str, options: str) -> None:
+    lines = [f"options {options}"] if options else []
+    check_resolver(node, server, (*PYTHON, "libc"), GLIBC[options], *lines)
+
+
+@pytest.mark.parametrize("resolver", AIOHTTP)
+def test_aiohttp(node: Node, server: str, resolver: str) -> None:
+    check_resolver(node, server, (*PYTHON, resolver), AIOHTTP[resolver])
+
+
+@pytest.fixture(scope="module")
+def musl(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("musl")
+    (folder / "resolve.c").write_text(MUSL, encoding="ascii")
+    subprocess.run(["musl-gcc", "-static", "-O1", "-o", folder / "resolve", folder / "resolve.c"], check=True)
+    return str(folder / "resolve")
+
+
+def test_musl(node: Node, server: str, musl: str) -> None:
+    """Debian's does not ask over TCP: of what is truncated it takes what is there. To it a refusal is no answer."""
+    for pod in (CLIENT, FREE):
+        _configure(node, pod, server, "options timeout:1")
+    told = _resolve(node, CLIENT, musl)
+    for name in ("www.fixed.test", "other.fixed.test"):
+        assert sorted(told[name]["addresses"]) == ADDRESSES[name]
+        assert told[name]["reached"]
+    found, direct = told["large.fixed.test"], _resolve(node, FREE, musl)["large.fixed.test"]
+    assert (len(found["addresses"]), found["error"]) == (len(direct["addresses"]), direct["error"])
+    assert found["reached"] == bool(found["addresses"])
+    assert told[REFUSED]["error"] == "Try again"
+    assert max(each["seconds"] for each in told.values()) < PROMPTLY_S
+
+
+# -- what only refusals by NXDOMAIN can do -----------------------------------------------------------------------------
+
+SEARCH = ("search refused.test fixed.test", "options ndots:5 timeout:1")
+
+
+def test_a_refusal_ends_a_search(node: Node, musl: str) -> None:
+    _configure(node, CLIENT, _address(node, "knotd", 4), *SEARCH)
+    for command, error in (((*PYTHON, "libc"), GLIBC[""]), ([musl], "Try again")):
+        told = _resolve(node, CLIENT, *command, names=["www"])["www"]
+        print(command, told)
+        assert told["error"] == error
+
+
+@pytest.fixture(scope="module")
+def softly(lab_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """The same, but with refusals that are NXDOMAIN."""
+    folder = tmp_path_factory.mktemp("dns")
+    settings = {"workers": WORKERS, "tofqdns-dns-reject-response-code": "nameError"}
+    with dns_lab(f"{lab_name}-n", folder / "lab", WORKLOADS, POLICY, settings) as found:
+        open_world(found.lab)
+        server = [_address(found, "knotd", ip) for ip in (4, 6)]
+        dns_servers.start(found.lab, "knotd", SERVERS["knotd"][1], server, folder / "knotd")
+        yield found
+
+
+RESOLVERS = {"libc": "Name or service not known", "cares": "Domain name not found", "musl": "Name does not resolve"}
+"""And what they say of a name that does not exist."""
+
+
+@pytest.mark.parametrize("resolver", RESOLVERS)
+def test_a_search_goes_on_behind_an_nxdomain(softly: Node, musl: str, resolver: str, ip: int) -> None:
+    command = [musl] if resolver == "musl" else [*PYTHON, resolver]
+    _configure(softly, CLIENT, _address(softly, "knotd", ip), *SEARCH)
+    told = _resolve(softly, CLIENT, *command, names=["www", REFUSED])
+    assert sorted(told["www"]["addresses"]) == sorted(WWW)
+    assert told["www"]["reached"]
+    assert told[REFUSED]["error"] == RESOLVERS[resolver]
+    assert max(each["seconds"] for each in told.values()) < PROMPTLY_S
