@@ -30,6 +30,7 @@ CATALOG = (
     Benchmark("kafka-decisions", "what one Kafka request costs the worker's parser", "benchmarks.kafka_decisions"),
     Benchmark("dns", "DNS questions through one worker: direct, dnsdist, Penstock", "benchmarks.dns.run"),
     Benchmark("dns-decisions", "what one DNS question costs the worker's parser", "benchmarks.dns_decisions"),
+    Benchmark("dns-soak", "ten minutes of names that nobody has asked for before: memory", "benchmarks.dns.soak"),
     Benchmark("attacks", "what well-behaved clients keep while somebody attacks the proxy", "benchmarks.attacks"),
     Benchmark("datapath", "pod to pod: no programs, Penstock, nftables; 10 to 16,000 entries", "benchmarks.datapath"),
     Benchmark("policy", "policies by the thousand: compile time, memory, saved file to verdict", "benchmarks.policy"),

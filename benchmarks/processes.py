@@ -57,3 +57,9 @@ def pin(pids: list[int], cpu: int) -> None:
     for pid in pids:
         for thread in os.scandir(f"/proc/{pid}/task"):
             os.sched_setaffinity(int(thread.name), {cpu})
+
+
+def resident_mib(pids: list[int]) -> float:
+    """What of them is in memory now, shared pages included."""
+    pages = sum(int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) for pid in pids)
+    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)

@@ -49,7 +49,7 @@ def plain_origin(folder: Path) -> Sequence[str]:
 
 
 class Topology:
-    """One such place, up. `folder` is for files, and goes with it; the agent does not watch it, as it does the lab's."""
+    """One such place, up. `folder` is for files and goes with it; the agent does not watch it, as it does the lab's."""
 
     def __init__(self, lab: Lab, processors: Processors, origin: Origin, folder: Path, log: IO[str]) -> None:
         self.lab = lab

@@ -16,9 +16,6 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 
-from aiohttp.abc import AbstractResolver
-from aiohttp.resolver import AsyncResolver, ThreadedResolver
-
 from tests.lab.dns_race import reaches
 
 Told = dict[str, object]
@@ -128,7 +125,12 @@ async def _libc(name: str, port: int, family: socket.AddressFamily) -> list[str]
     return [str(found[4][0]) for found in socket.getaddrinfo(name, port, family, socket.SOCK_STREAM)]
 
 
-def _by(resolver: AbstractResolver) -> Resolve:
+def _aiohttp(kind: str) -> Resolve:
+    # Imported here: the others need not wait for it.
+    from aiohttp.resolver import AsyncResolver, ThreadedResolver
+
+    resolver = AsyncResolver() if kind == "cares" else ThreadedResolver()
+
     async def resolve(name: str, port: int, family: socket.AddressFamily) -> list[str]:
         return [found["host"] for found in await resolver.resolve(name, port, family)]
 
@@ -150,12 +152,7 @@ async def _look_up(resolve: Resolve, name: str, port: int, family: socket.Addres
 
 
 async def _main(options: argparse.Namespace) -> None:
-    resolvers: dict[str, Callable[[], Resolve]] = {
-        "libc": lambda: _libc,
-        "threaded": lambda: _by(ThreadedResolver()),
-        "cares": lambda: _by(AsyncResolver()),
-    }
-    resolve = resolvers[options.resolver]()
+    resolve = _libc if options.resolver == "libc" else _aiohttp(options.resolver)
     for name in options.names:
         print(json.dumps(await _look_up(resolve, name, options.port, FAMILIES[options.family])))
 

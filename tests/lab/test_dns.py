@@ -72,6 +72,7 @@ def closes(node: Node, address: str) -> None:
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
 def test_a_name_opens_its_addresses_on_its_ports(node: Node, tcp: bool) -> None:
+    """The server is asked over the protocol that the client has chosen (Q40)."""
     found = (*addresses(node, ASKING, NAME, tcp=tcp), *addresses(node, ASKING, NAME, "AAAA", tcp=tcp))
     assert sorted(found) == sorted(HOSTS[NAME])
     for address in found:
@@ -265,6 +266,7 @@ def test_the_cache_is_listed_and_cleaned(node: Node) -> None:
 
 
 def test_refusals_can_be_nxdomain(lab_name: str, tmp_path: Path) -> None:
+    """Q26."""
     settings = {"tofqdns-dns-reject-response-code": "nameError"}
     with dns_lab(f"{lab_name}-n", tmp_path / "lab", WORKLOADS, POLICIES, settings) as node:
         for tcp in (False, True):

@@ -21,6 +21,7 @@ def limits(**changed: float) -> StoreLimits:
 
 
 def z01() -> None:
+    """Z01."""
     scene = Scene(limits(min_ttl=60))
     scene.look_up("test.com", "1.1.1.1", ttl=3)
     assert scene.after(3).check() == set()
@@ -30,7 +31,7 @@ def z01() -> None:
 
 
 def z02() -> None:
-    """An entry of Cilium is there in the second in which it expires; ours is open beyond it anyway."""
+    """Z02: An entry of Cilium is there in the second in which it expires; ours is open beyond it anyway."""
     scene = Scene()
     scene.look_up("test.com", "1.1.1.1", ttl=10)
     assert scene.after(9).current() == {"test.com": {"1.1.1.1"}}
@@ -42,6 +43,7 @@ def z02() -> None:
 
 
 def z03() -> None:
+    """Z03."""
     scene = Scene(limits(addresses_per_name=5))
     scene.look_up("other.com", "9.9.9.9", ttl=1)
     for number in range(1, 7):
@@ -64,6 +66,7 @@ def z03_alive() -> None:
 
 
 def z04() -> None:
+    """Z04."""
     scene = Scene(limits(addresses_per_name=0))
     for number in range(1, 6):
         scene.look_up("test.com", f"1.1.1.{number}", ttl=number)
@@ -81,6 +84,7 @@ def expired(limits: StoreLimits | None = None, **addresses: str) -> Scene:
 
 
 def z07() -> None:
+    """Z07."""
     scene = expired(test_com="1.1.1.1", somethingelse_com="2.2.2.2")
     scene.check("1.1.1.1", "2.2.2.2")
     scene.look_up("anotherthing.com", "1.1.1.1", ttl=0)
@@ -94,13 +98,14 @@ def z07() -> None:
 
 
 def z08() -> None:
-    """Nothing dies before connections were looked at. One look is enough: ours sees all of them."""
+    """Z08: Nothing dies before connections were looked at. One look is enough: ours sees all of them."""
     scene = expired(test_com="1.1.1.1")
     assert scene.store.due(scene.now) == {(EP, packed("1.1.1.1"))}
     assert scene.open() == {"1.1.1.1"}
 
 
 def z09() -> None:
+    """Z09."""
     scene = expired(test_com="1.1.1.1", somethingelse_com="2.2.2.2")
     assert scene.check("2.2.2.2") == {"1.1.1.1", "2.2.2.2"}
     assert scene.known() == {"somethingelse.com": {"2.2.2.2"}}
@@ -110,6 +115,7 @@ def z09() -> None:
 
 
 def z10() -> None:
+    """Z10."""
     scene = expired(test_com="1.1.1.1")
     for _ in range(3):
         assert scene.after(5).check("1.1.1.1") == {"1.1.1.1"}
@@ -118,6 +124,7 @@ def z10() -> None:
 
 
 def z11() -> None:
+    """Z11."""
     scene = expired(test_com="1.1.1.1")
     scene.check()
     scene.look_up("onemorething.com", "1.1.1.1")
@@ -126,6 +133,7 @@ def z11() -> None:
 
 
 def z12() -> None:
+    """Z12."""
     scene = Scene(limits(addresses_per_name=1))
     scene.look_up("somethingelse.com", "2.2.2.2", ttl=0)
     scene.look_up("test.com", "2.2.2.2", ttl=0)
@@ -141,12 +149,14 @@ def z12() -> None:
 
 
 def z13() -> None:
+    """Z13."""
     scene = expired(limits(addresses_per_name=3), test_com="1.1.1.1 1.1.1.2 1.1.1.3 1.1.1.4")
     scene.check("1.1.1.1", "1.1.1.2", "1.1.1.3")
     assert scene.open() == {"1.1.1.1", "1.1.1.2", "1.1.1.3"}
 
 
 def z14() -> None:
+    """Z14."""
     scene = expired(limits(zombies=2), test_com="1.1.1.1", somethingelse_com="2.2.2.2", onemorething_com="3.3.3.3")
     scene.check("1.1.1.1", "2.2.2.2", "3.3.3.3")
     assert scene.open() == {"2.2.2.2", "3.3.3.3"}
@@ -154,7 +164,7 @@ def z14() -> None:
 
 
 def z15() -> None:
-    """Held for its grace only, the newest goes before those with connections."""
+    """Z15: Held for its grace only, the newest goes before those with connections."""
     scene = expired(
         limits(zombies=2, idle_s=100), test_com="1.1.1.1", somethingelse_com="2.2.2.2", onemorething_com="3.3.3.3"
     )
@@ -163,6 +173,7 @@ def z15() -> None:
 
 
 def z16() -> None:
+    """Z16."""
     scene = expired(test_com="1.1.1.1", anothertest_com="1.1.1.1", somethingelse_com="2.2.2.2")
     scene.check("1.1.1.1", "2.2.2.2")
     assert scene.store.clean("test.com", None, scene.now) == 1
@@ -175,6 +186,7 @@ def z16() -> None:
 
 
 def z17() -> None:
+    """Z17."""
     scene = expired(somethingelse_com="2.2.2.2")
     assert scene.store.clean("blarg.com", None, scene.now) == 0
     assert scene.store.clean("somethingelse.com", EP + 1, scene.now) == 0
@@ -182,6 +194,7 @@ def z17() -> None:
 
 
 def z18() -> None:
+    """Z18."""
     scene = Scene()
     scene.look_up("test.com", "1.1.1.1", "1.1.1.2", ttl=3)
     scene.look_up("test.com", "1.1.1.3", ttl=5)
@@ -192,6 +205,7 @@ def z18() -> None:
 
 
 def z21() -> None:
+    """Z21."""
     scene = Scene(limits(addresses_per_name=5))
     scene.look_up("s3.example.com", "1.1.1.1", ttl=0)
     scene.after(GRACE_S).check("1.1.1.1")
@@ -203,6 +217,7 @@ def z21() -> None:
 
 
 def z23() -> None:
+    """Z23."""
     scene = Scene(matching=matcher(g11="cilium.io", g12="*cilium.io.", g13="github.com"))
     for number, name in enumerate(("cilium.io", "awesomecilium.io", "github.com", "nomatch.local"), 1):
         scene.look_up(name, f"1.1.1.{number}")
@@ -211,6 +226,7 @@ def z23() -> None:
 
 
 def z24() -> None:
+    """Z24."""
     scene = Scene()
     scene.look_up("cilium.io", "1.2.3.4", ttl=100)
     scene.look_up("cilium.io", "1.2.3.4", ttl=101)
