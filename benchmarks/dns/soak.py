@@ -28,9 +28,11 @@ SLICE_S = 30
 RATE = 3_000
 """New names per second."""
 PORT = 53
+_TELLING = ("limits.", "names.", "dns.")
 NOTES = (
     f"{RATE:,} names per second that nobody has asked for before; each opens an address of its own for {TTL_S} s.",
     "One worker, default settings: the bounds of names and addresses are reached in the first seconds.",
+    "SERVFAIL: an address could not be opened in time (tofqdns-proxy-response-max-delay), or there was no room.",
     "Resident memory at the end of each half minute; names and addresses: what the agent knows then.",
 )
 
@@ -49,7 +51,9 @@ def run(quick: bool) -> Report:
         [worker] = (int(found["pid"]) for found in place.lab.agent.status()["proxy"]["workers"])
         processes.pin(processes.tree(agent), processors.proxy)
         rows = [_slice(place, worker, agent, number) for number in range(slices)]
-    return Report(NAME, rows, {}, NOTES)
+        counters = place.lab.agent.status()["proxy"]["counters"]
+    told = [f"{name}: {count:,}" for name, count in sorted(counters.items()) if name.startswith(_TELLING)]
+    return Report(NAME, rows, {}, (*NOTES, f"Counters: {', '.join(told) or 'none'}."))
 
 
 def _slice(place: Topology, worker: int, agent: int, number: int) -> Row:
@@ -64,7 +68,8 @@ def _slice(place: Topology, worker: int, agent: int, number: int) -> Row:
     printed = dnsperf.ask(
         place, place.server_address, PORT, questions, *dnsperf.load(SLICE_S, RATE), patience_s=2 * SLICE_S
     )
-    found = dnsperf.figures(printed)
+    found = dnsperf.figures(printed, tolerate=RATE)
+    failed = dnsperf.codes(printed)["SERVFAIL"]
     minutes = (number + 1) * SLICE_S / 60
     print(f"  {minutes:.1f} min", file=sys.stderr, flush=True)
     known = place.lab.agent.client.get("/v1/fqdn/cache")
@@ -76,6 +81,7 @@ def _slice(place: Topology, worker: int, agent: int, number: int) -> Row:
             "p50_us": found.p50_us,
             "p99_us": found.p99_us,
             "lost_count": found.lost,
+            "servfail_count": failed,
             "worker_mib": processes.resident_mib([worker]),
             "agent_mib": processes.resident_mib([agent]),
             "names_count": len({item["fqdn"] for item in known}),

@@ -78,10 +78,11 @@ def decide(
 
 
 def only_by_names(
-    policy: DirectionPolicy, identity: int, protocol: int, port: int, named: frozenset[int]
+    policy: DirectionPolicy, identity: int, protocol: int, port: int, named: frozenset[int], kind: L7Kind
 ) -> frozenset[FqdnPeer] | None:
-    """Through which names alone the peer may be reached there; None if a rule allows it without names, too."""
-    allowing = [rule for rule in policy.rules if not rule.deny and covers(rule, identity, protocol, port, named)]
+    """Through which names alone rules of a kind let the peer be reached; None if one does so without names, too."""
+    covering = [rule for rule in policy.rules if not rule.deny and covers(rule, identity, protocol, port, named)]
+    allowing = [rule for rule in covering if rule.l7 and kind_of(rule.l7[0]) is kind]
     groups = [rule.names for rule in allowing if rule.names is not None and not covers_peer(rule, identity)]
     if len(groups) < len(allowing):
         return None

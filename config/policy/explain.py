@@ -372,7 +372,8 @@ class _Side:
         if not self._named or kind not in self._bound_kinds or not isinstance(request, ClientHello | HttpRequest):
             return ""
         question = self._question
-        names = only_by_names(self._policy, self._peer.identity, question.protocol, question.port, self._named)
+        asked = (self._peer.identity, question.protocol, question.port, self._named)
+        names = only_by_names(self._policy, *asked, kind)
         return "" if names is None else wrong_name(names, request)
 
     def _passed(self, decision: Inspect, side: Side) -> Side:

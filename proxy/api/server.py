@@ -176,7 +176,7 @@ async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse
         hint = f"routes: /v1/healthz {policy} {others}"
         return _json(ApiError(404, "no-such-route", f"there is no {request.path}", hint).to_json(), 404)
     except web.HTTPMethodNotAllowed as error:
-        message = f"{request.method} is not possible here: this API only reads"
+        message = f"{request.method} is not possible here"
         answer = _json(ApiError(405, "read-only", message).to_json(), 405)
         answer.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
         return answer

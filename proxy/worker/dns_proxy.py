@@ -30,7 +30,6 @@ from proxy.worker.bursts import Pace
 from proxy.worker.datagrams import Address, Receiver, Sender, origin
 from proxy.worker.dns_upstreams import SocketPool, Upstreams, UpstreamSocket
 from proxy.worker.judges import ConnectionRefused, DnsJudge
-from proxy.worker.openings import Opener
 
 if TYPE_CHECKING:
     from proxy.worker.main import Worker
@@ -57,7 +56,6 @@ class Route:
     server: Address
     facts: ConnectionFacts
     judge: DnsJudge | ConnectionRefused
-    opener: Opener | None
     upstreams: Upstreams
     sender: Sender
     expires: int
@@ -192,10 +190,9 @@ class DnsProxy:
             known.upstreams.close()
         elif len(self._routes) >= MAX_ROUTES:
             self.judge_anew()
-        opener = self._worker.opener(facts.source_endpoint)
         upstreams = Upstreams(client[0], server, self._pool)
         sender = self._senders[family]
-        route = self._routes[key] = Route(client[0], server, facts, judge, opener, upstreams, sender, now + ROUTE_NS)
+        route = self._routes[key] = Route(client[0], server, facts, judge, upstreams, sender, now + ROUTE_NS)
         return route
 
     def _judge(
@@ -248,7 +245,7 @@ class DnsProxy:
             self._forget(waiting)
         limits = self._worker.limits
         endpoint = route.facts.source_endpoint
-        if len(self._waiting) >= limits.dns_max_pending or self._pool.is_full:
+        if len(self._waiting) >= limits.dns_max_pending:
             self._worker.reports.limit("dns_max_pending")
         elif self._per_endpoint[endpoint] >= limits.dns_max_pending_per_endpoint:
             self._worker.reports.limit("dns_max_pending_per_endpoint")
@@ -257,6 +254,7 @@ class DnsProxy:
             self._per_endpoint[endpoint] += 1
             if route.upstreams.ask(asked, data, now):
                 return
+            self._worker.reports.counters["dns.no_way"] += 1
             self._forget(asked)
         self._reply(route, client, failed(data, query), exchange, now, SERVFAIL)
 
@@ -270,8 +268,10 @@ class DnsProxy:
         del upstream.waiting[answer[:2]]
         self._stop_waiting(asked)
         route, exchange, now = asked.route, asked.exchange, monotonic_ns()
+        # That of the policy that is in force now.
+        opener = self._worker.opener(route.facts.source_endpoint)
         try:
-            is_open = route.opener is None or route.opener.open(asked.query, answer)
+            is_open = opener.open(asked.query, answer)
         except DnsError as error:
             self._worker.reports.counters["dns.malformed_answers"] += 1
             tag = Datagrams(self._worker.next_id(), route, asked.client)
@@ -307,8 +307,9 @@ class DnsProxy:
         self._pool.forget(asked)
 
     def _stop_waiting(self, asked: Asked) -> None:
-        self._waiting.pop(asked.key, None)
-        self._per_endpoint[asked.route.facts.source_endpoint] -= 1
+        if self._waiting.get(asked.key) is asked:
+            del self._waiting[asked.key]
+            self._per_endpoint[asked.route.facts.source_endpoint] -= 1
 
     def _reply(self, route: Route, client: Address, answer: bytes, exchange: DnsExchange, now: int, rcode: int) -> None:
         exchange.answered = now
@@ -345,6 +346,7 @@ class DnsProxy:
                 self._worker.reports.counters["dns.timeouts"] += 1
                 self._forget(asked)
                 self._fail(asked)
+            self._pool.close_idle(monotonic_ns())
             self._flush()
             for endpoint in [key for key, count in self._per_endpoint.items() if not count]:
                 del self._per_endpoint[endpoint]

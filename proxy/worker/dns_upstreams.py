@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from errno import EAGAIN, ECONNREFUSED
+from errno import EAGAIN, EBADF, ECONNREFUSED
 from socket import socket
 from typing import TYPE_CHECKING, Final
 
@@ -23,24 +23,34 @@ if TYPE_CHECKING:
     from proxy.worker.dns_proxy import Asked
 
 MAX_USES: Final = 512
+MAX_IDS: Final = 8 * MAX_USES
+"""Where there can be no more sockets."""
+
 MAX_AGE_NS: Final = 100_000_000
 MAX_MISMATCHES: Final = 8
 MAX_ANSWER: Final = 65535
 MAX_SOCKETS: Final = 1024
 """Of one worker, those included that only wait."""
 
+MAX_SOCKETS_PER_CLIENT: Final = 128
+"""Nobody who asks silent servers by the hundred takes the sockets from others."""
+
 _RANDOM_BYTES: Final = 4096
 
 
 @dataclass(slots=True, eq=False)
 class UpstreamSocket:
-    """One socket to one server, and who waits there by the id of the question."""
+    """One socket to one server, and who waits there by the id of the question. `ids`: all that it has ever had."""
 
     sock: socket
+    client: str
     opened: int
-    uses: int = 0
     mismatches: int = 0
     waiting: dict[bytes, Asked] = field(default_factory=dict)
+    ids: set[bytes] = field(default_factory=set)
+
+    def may_take_more(self, now: int) -> bool:
+        return len(self.ids) < MAX_USES and now - self.opened <= MAX_AGE_NS and self.sock.fileno() >= 0
 
 
 class Upstreams:
@@ -55,17 +65,12 @@ class Upstreams:
     def ask(self, asked: Asked, message: bytes, now: int) -> bool:
         """Send a client's message with an id of ours. False: there is no way to the server."""
         current = self._current
-        if (
-            current is None
-            or current.uses >= MAX_USES
-            or now - current.opened > MAX_AGE_NS
-            or current.sock.fileno() < 0
-        ):
+        if current is None or not current.may_take_more(now):
             current = self._renew(now)
             if current is None:
                 return False
-        number = self._pool.new_id(current.waiting)
-        current.uses += 1
+        number = self._pool.new_id(current.ids)
+        current.ids.add(number)
         current.waiting[number] = asked
         asked.upstream, asked.upstream_id = current, number
         self._pool.send(asked, message)
@@ -75,16 +80,26 @@ class Upstreams:
         previous, self._current = self._current, None
         if previous is not None and not previous.waiting:
             self._pool.close(previous)
+        if not self._pool.has_room(self._client):
+            if previous is None or not previous.waiting or len(previous.ids) >= MAX_IDS:
+                return None
+            self._current = previous
+            return previous
         try:
             sock = connect(self._client, self._server)
         except OSError:
             return None
-        self._current = self._pool.add(UpstreamSocket(sock, now), self)
+        self._current = self._pool.add(UpstreamSocket(sock, self._client, now), self)
         return self._current
 
     def uses(self, upstream: UpstreamSocket) -> bool:
         """May there be another question on this socket?"""
         return self._current is upstream
+
+    def let_go(self, upstream: UpstreamSocket) -> None:
+        """It is closed now."""
+        if self._current is upstream:
+            self._current = None
 
     def close(self) -> None:
         """Take no more questions. Whoever waits is still answered."""
@@ -112,14 +127,15 @@ class SocketPool:
         self._on_guesses = on_guesses
         self._on_read = on_read
         self._pace = pace
-        self._unsent: list[tuple[Asked, socket, bytes]] = []
+        self._unsent: list[tuple[UpstreamSocket, Asked, bytes]] = []
         self._burst = Burst()
         self._sockets: dict[UpstreamSocket, Upstreams] = {}
+        self._per_client: Counter[str] = Counter()
         self._random = b""
         self._used = 0
 
-    def new_id(self, taken: dict[bytes, Asked]) -> bytes:
-        """Two bytes that nobody can foretell, and that no other question of the socket has."""
+    def new_id(self, taken: set[bytes]) -> bytes:
+        """Two bytes that nobody can foretell, and that no other question of the socket has had."""
         while True:
             if self._used >= len(self._random):
                 self._random, self._used = os.urandom(_RANDOM_BYTES), 0
@@ -128,12 +144,12 @@ class SocketPool:
             if number not in taken:
                 return number
 
-    @property
-    def is_full(self) -> bool:
-        return len(self._sockets) >= MAX_SOCKETS
+    def has_room(self, client: str) -> bool:
+        return len(self._sockets) < MAX_SOCKETS and self._per_client[client] < MAX_SOCKETS_PER_CLIENT
 
     def add(self, upstream: UpstreamSocket, owner: Upstreams) -> UpstreamSocket:
         self._sockets[upstream] = owner
+        self._per_client[upstream.client] += 1
         asyncio.get_running_loop().add_reader(upstream.sock.fileno(), self._read, upstream)
         return upstream
 
@@ -141,36 +157,47 @@ class SocketPool:
         if self._sockets.pop(upstream, None) is not None:
             asyncio.get_running_loop().remove_reader(upstream.sock.fileno())
             upstream.sock.close()
+            self._per_client[upstream.client] -= 1
+            if not self._per_client[upstream.client]:
+                del self._per_client[upstream.client]
+
+    def close_idle(self, now: int) -> None:
+        """Those that nobody waits at any more, and that will not be used again."""
+        for upstream, owner in list(self._sockets.items()):
+            if not upstream.waiting and not upstream.may_take_more(now):
+                owner.let_go(upstream)
+                self.close(upstream)
 
     def send(self, asked: Asked, message: bytes) -> None:
         """With the next `flush`, under the id of ours."""
         assert asked.upstream is not None
-        self._unsent.append((asked, asked.upstream.sock, asked.upstream_id + message[2:]))
+        self._unsent.append((asked.upstream, asked, asked.upstream_id + message[2:]))
 
     def flush(self) -> None:
         """All at once: who is woken up by the first question finds the others, too."""
-        by_socket: defaultdict[socket, list[tuple[Asked, bytes]]] = defaultdict(list)
-        for asked, sock, message in self._unsent:
-            by_socket[sock].append((asked, message))
+        by_socket: defaultdict[UpstreamSocket, list[tuple[Asked, bytes]]] = defaultdict(list)
+        for upstream, asked, message in self._unsent:
+            by_socket[upstream].append((asked, message))
         self._unsent.clear()
-        for sock, questions in by_socket.items():
-            for asked in self._failed(sock, questions):
-                self._on_failure(asked)
+        for upstream, questions in by_socket.items():
+            for start in range(0, len(questions), MOST):
+                self._send_some(upstream, questions[start : start + MOST])
 
-    def _failed(self, sock: socket, questions: list[tuple[Asked, bytes]]) -> list[Asked]:
-        """Sends them. Returns those that can not get to the server."""
-        failed: list[Asked] = []
-        for start in range(0, len(questions), MOST):
-            part = questions[start : start + MOST]
-            for slot, number in self._send(sock, [message for _, message in part]):
-                # As lost on the way: the client asks again. A refusal is of an earlier question.
-                if number not in (EAGAIN, ECONNREFUSED):
-                    failed.append(part[slot][0])
-        return failed
+    def _send_some(self, upstream: UpstreamSocket, questions: list[tuple[Asked, bytes]]) -> None:
+        for slot, number in self._send(upstream.sock, [message for _, message in questions]):
+            if number == EAGAIN:
+                continue  # as lost on the way: the client asks again
+            if number in (ECONNREFUSED, EBADF):
+                # ICMP has said of an earlier question that nobody is there, and this one has not been sent.
+                self._fail(upstream)
+                return
+            asked = questions[slot][0]
+            if upstream.waiting.get(asked.upstream_id) is asked:
+                self._on_failure(asked)
 
     def _send(self, sock: socket, messages: list[bytes]) -> list[tuple[int, int]]:
         """At most `MOST`. Returns (place, error number) of those that the kernel did not take."""
-        if len(messages) >= FEW and max(map(len, messages)) <= MAX_BYTES:
+        if len(messages) >= FEW and max(map(len, messages)) <= MAX_BYTES and sock.fileno() >= 0:
             for slot, message in enumerate(messages):
                 self._burst.put(slot, message)
             return self._burst.send(sock.fileno(), len(messages))
@@ -179,7 +206,7 @@ class SocketPool:
             try:
                 sock.send(message)
             except OSError as error:
-                refused.append((slot, error.errno or 0))
+                refused.append((slot, error.errno or EBADF))
         return refused
 
     def forget(self, asked: Asked) -> None:
@@ -203,7 +230,8 @@ class SocketPool:
             except OSError:
                 self._fail(upstream)
                 return
-            if not self._on_answer(upstream, data):
+            if not self._on_answer(upstream, data) and data[:2] not in upstream.ids:
+                # No second answer, and none that comes too late: somebody guesses.
                 upstream.mismatches += 1
                 if upstream.mismatches >= MAX_MISMATCHES:
                     self._give_up(upstream)
@@ -219,20 +247,22 @@ class SocketPool:
 
     def _fail(self, upstream: UpstreamSocket) -> None:
         """ICMP says that nobody is there. It may be about any of the questions: the others ask again by themselves."""
-        waiting = list(upstream.waiting.values())
-        upstream.waiting.clear()
-        for asked in waiting:
+        for asked in self._abandon(upstream):
             self._on_failure(asked)
-        self._close_if_over(upstream)
 
     def _give_up(self, upstream: UpstreamSocket) -> None:
-        owner = self._sockets[upstream]
+        for asked in self._abandon(upstream):
+            self._on_guesses(asked)
+
+    def _abandon(self, upstream: UpstreamSocket) -> list[Asked]:
+        """No more questions by this socket, and no answers. Returns who waits there."""
         waiting = list(upstream.waiting.values())
         upstream.waiting.clear()
-        owner.close()
+        owner = self._sockets.get(upstream)
+        if owner is not None:
+            owner.let_go(upstream)
         self.close(upstream)
-        for asked in waiting:
-            self._on_guesses(asked)
+        return waiting
 
     def close_all(self) -> None:
         for upstream in list(self._sockets):

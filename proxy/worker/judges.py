@@ -209,7 +209,7 @@ class _Matcher(Protocol[_F]):
 
 
 def _decided(sides: tuple[_Side, ...], facts: _F, snapshot: Snapshot) -> Note:
-    """What all sides together say: the first no that is enforced, else the last that was said."""
+    """What all sides together say: the first no that is enforced, else the last rule that permits."""
     note = Note(Verdict.FORWARDED, Direction.INGRESS, 0, snapshot.revision)
     audited: Note | None = None
     for side in sides:
@@ -217,7 +217,8 @@ def _decided(sides: tuple[_Side, ...], facts: _F, snapshot: Snapshot) -> Note:
         origin = side.rule if matcher is None else matcher.judge(facts)
         wrong = "" if origin is None else side.wrong_name(facts)
         if origin is not None and not wrong:
-            note = Note(Verdict.FORWARDED, side.direction, origin, snapshot.revision)
+            if origin or not note.rule:
+                note = Note(Verdict.FORWARDED, side.direction, origin, snapshot.revision)
             continue
         assert matcher is not None
         reason = wrong or matcher.explain(facts, snapshot.origins)
@@ -355,7 +356,7 @@ class JudgeTable:
                 audit = known.audit or decision.audit
                 names = None
                 if named and decision.kind in self._bound_kinds:
-                    names = only_by_names(section, peer, protocol, port, named)
+                    names = only_by_names(section, peer, protocol, port, named, decision.kind)
                 return _Side(direction, _matcher_of(decision), 0, audit, names)
             case Allowed():
                 return _Side(direction, None, decision.origin_id, known.audit)

@@ -1,27 +1,24 @@
 """Resolvers that programs have, each as a program that looks names up and connects to the first address at once.
 
-    python -m tests.lab.dns_clients libc|threaded|cares FAMILY PORT NAME...
+    python -m tests.lab.dns_clients libc|threaded|cares[,...] FAMILY PORT NAME...
     (MUSL, built with musl-gcc; GO, built with go) FAMILY PORT NAME...
 
-FAMILY is 4, 6, or 0 for both. Each prints one JSON object a name: {"name", "addresses", "error", "seconds", "reached"}.
+FAMILY is 4, 6, or 0 for both. Each prints one JSON object a name: {"name", "addresses", "error", "seconds", "reached"},
+the first one also "by", the resolver.
 `reached`: something came back from the first address, a server's answer or a reset; false without an address.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
-from tests.lab.dns_race import reaches
-
-Told = dict[str, object]
 FAMILIES = {0: socket.AF_UNSPEC, 4: socket.AF_INET, 6: socket.AF_INET6}
 WAIT_MS = 900
-"""Shorter than it takes the kernel to send the first packet of a connection again: that must not heal the loss of one."""
+"""Shorter than it takes the kernel to send the first packet again: that must not heal the loss of one."""
 
 MUSL = r"""
 #include <errno.h>
@@ -69,7 +66,7 @@ int main(int argc, char **argv)
 		double seconds = now() - start;
 		int reached = !error && reaches(found);
 		printf("{\"name\": \"%s\", \"error\": \"%s\", \"seconds\": %f, \"reached\": %s, \"addresses\": [", argv[i],
-		       error ? gai_strerror(error) : "", seconds, reached ? "true" : "false");
+			error ? gai_strerror(error) : "", seconds, reached ? "true" : "false");
 		for (each = error ? NULL : found; each; each = each->ai_next) {
 			getnameinfo(each->ai_addr, each->ai_addrlen, text, sizeof text, NULL, 0, NI_NUMERICHOST);
 			printf("\"%s\"%s", text, each->ai_next ? ", " : "");
@@ -117,53 +114,69 @@ func main() {
 }
 """.replace("WAIT_MS", str(WAIT_MS))
 
-Resolve = Callable[[str, int, socket.AddressFamily], Awaitable[list[str]]]
+Resolve = Callable[[str, int, socket.AddressFamily], list[str]]
 
 
-async def _libc(name: str, port: int, family: socket.AddressFamily) -> list[str]:
-    """Not in a thread: there is nothing else to do."""
+def reaches(address: str, port: int) -> bool:
+    """Something comes back, a server's answer or a reset, to the first packet."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as connection:
+        connection.settimeout(WAIT_MS / 1000)
+        try:
+            connection.connect((address, port))
+        except TimeoutError:
+            return False
+        except ConnectionRefusedError:
+            pass
+        return True
+
+
+def _libc(name: str, port: int, family: socket.AddressFamily) -> list[str]:
     return [str(found[4][0]) for found in socket.getaddrinfo(name, port, family, socket.SOCK_STREAM)]
 
 
 def _aiohttp(kind: str) -> Resolve:
-    # Imported here: the others need not wait for it.
+    # Imported here: the other one need not wait for it.
+    import asyncio
+
     from aiohttp.resolver import AsyncResolver, ThreadedResolver
 
-    resolver = AsyncResolver() if kind == "cares" else ThreadedResolver()
+    async def ask(name: str, port: int, family: socket.AddressFamily) -> list[str]:
+        resolver = AsyncResolver() if kind == "cares" else ThreadedResolver()
+        try:
+            return [found["host"] for found in await resolver.resolve(name, port, family)]
+        finally:
+            await resolver.close()
 
-    async def resolve(name: str, port: int, family: socket.AddressFamily) -> list[str]:
-        return [found["host"] for found in await resolver.resolve(name, port, family)]
+    def resolve(name: str, port: int, family: socket.AddressFamily) -> list[str]:
+        return asyncio.run(ask(name, port, family))
 
     return resolve
 
 
-async def _look_up(resolve: Resolve, name: str, port: int, family: socket.AddressFamily) -> Told:
+def _look_up(resolve: Resolve, name: str, port: int, family: socket.AddressFamily) -> dict[str, object]:
     error, addresses = "", []
     start = time.monotonic()
     try:
-        addresses = await resolve(name, port, family)
+        addresses = resolve(name, port, family)
     except OSError as failure:
         error = failure.strerror or str(failure)
     seconds = time.monotonic() - start
-    reached = bool(addresses) and reaches(
-        addresses[0], port, socket.AF_INET6 if ":" in addresses[0] else socket.AF_INET
-    )
+    reached = bool(addresses) and reaches(addresses[0], port)
     return {"name": name, "addresses": addresses, "error": error, "seconds": seconds, "reached": reached}
-
-
-async def _main(options: argparse.Namespace) -> None:
-    resolve = _libc if options.resolver == "libc" else _aiohttp(options.resolver)
-    for name in options.names:
-        print(json.dumps(await _look_up(resolve, name, options.port, FAMILIES[options.family])))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("resolver", choices=("libc", "threaded", "cares"))
+    parser.add_argument("resolvers")
     parser.add_argument("family", type=int, choices=FAMILIES)
     parser.add_argument("port", type=int)
     parser.add_argument("names", nargs="+")
-    asyncio.run(_main(parser.parse_args()))
+    options = parser.parse_args()
+    for by in options.resolvers.split(","):
+        resolve = _libc if by == "libc" else _aiohttp(by)
+        for name in options.names:
+            print(json.dumps({"by": by, **_look_up(resolve, name, options.port, FAMILIES[options.family])}))
 
 
 if __name__ == "__main__":

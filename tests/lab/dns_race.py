@@ -8,26 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import socket
 import time
 
 from proxy.lab.lookup import lookup, question
+from tests.lab.dns_clients import reaches
 from tests.lab.dns_servers import fresh
-
-WAIT_S = 0.9
-"""Shorter than it takes the kernel to send the first packet again: that must not heal the loss of one."""
-
-
-def reaches(address: str, port: int, family: socket.AddressFamily) -> bool:
-    with socket.socket(family, socket.SOCK_STREAM) as connection:
-        connection.settimeout(WAIT_S)
-        try:
-            connection.connect((address, port))
-        except TimeoutError:
-            return False
-        except ConnectionRefusedError:
-            pass
-        return True
 
 
 def main() -> None:
@@ -38,7 +23,6 @@ def main() -> None:
     parser.add_argument("--tcp", action="store_true")
     parser.add_argument("--port", type=int, default=81)
     options = parser.parse_args()
-    family = socket.AF_INET6 if options.ip == 6 else socket.AF_INET
     kind = "AAAA" if options.ip == 6 else "A"
     took, unanswered, dropped = [], [], []
     for number in range(options.count):
@@ -49,7 +33,7 @@ def main() -> None:
         took.append(1e6 * (time.perf_counter() - start))
         if found.addresses != (address,):
             unanswered.append(f"{name}: {found.outcome}")
-        elif not reaches(address, options.port, family):
+        elif not reaches(address, options.port):
             dropped.append(name)
     took.sort()
     told = {"p50_us": took[len(took) // 2], "p99_us": took[len(took) * 99 // 100]}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,6 +198,17 @@ def own_node(
     files = [folder / "workloads.yaml"]
     with Lab.up(name, files, policies=policies, settings=settings, progress=Progress(quiet=True)) as lab:
         yield Node(lab)
+
+
+def self_signed(file: Path, names: Iterable[str]) -> Path:
+    """A key and a certificate that is its own authority, in one file; the certificate alone is FILE.crt."""
+    command = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    listed = ",".join(f"DNS:{name}" for name in names)
+    command += ["-subj", "/CN=server", "-addext", f"subjectAltName={listed}", "-days", "2"]
+    subprocess.run([*command, "-keyout", str(file), "-out", f"{file}.crt"], check=True, capture_output=True)
+    with file.open("a", encoding="ascii") as both:
+        both.write(Path(f"{file}.crt").read_text(encoding="ascii"))
+    return file
 
 
 def footprint(name: str) -> dict[str, list[str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from proxy.flows.model import Flow, TrafficDirection, Verdict
 from proxy.lab import Lab
 from proxy.lab.progress import Progress
 from tests.lab.clients import CLIENT, Curl
-from tests.lab.support import PATIENCE_S, Http, Node, eventually
+from tests.lab.support import PATIENCE_S, Http, Node, eventually, self_signed
 
 pytestmark = pytest.mark.lab
 
@@ -84,15 +83,7 @@ spec:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A key and a certificate that is its own authority, in one file."""
-    file = tmp_path_factory.mktemp("tls") / "server.pem"
-    command = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-    names = ",".join(f"DNS:{name}" for name in NAMES)
-    command += ["-subj", "/CN=server", "-addext", f"subjectAltName={names}", "-days", "2"]
-    subprocess.run([*command, "-keyout", str(file), "-out", f"{file}.crt"], check=True, capture_output=True)
-    with file.open("a", encoding="ascii") as both:
-        both.write(Path(f"{file}.crt").read_text(encoding="ascii"))
-    return file
+    return self_signed(tmp_path_factory.mktemp("tls") / "server.pem", NAMES)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from config.policy.decide import Allowed, Denied, Inspect, decide, only_by_names
 from config.policy.name_groups import MAX_TOLD, NameGroups, name_matcher
 from config.policy.references import References
 from config.policy.resolve import Resolver
-from config.policy.resolved import DirectionPolicy, FqdnPeer, Snapshot
+from config.policy.resolved import DirectionPolicy, FqdnPeer, L7Kind, Snapshot
 from config.settings import Settings
 from tests.config.policy.builders import endpoints, load, policy, world
 
@@ -85,16 +85,25 @@ def test_through_which_names() -> None:
     named = name_matcher(found).all
     assert isinstance(decide(found, WORLD, TCP, 80, named), Inspect)
     both = frozenset({FqdnPeer("api.stripe.example"), FqdnPeer(pattern="*.stripe.example")})
-    assert only_by_names(found, WORLD, TCP, 80, named) == both
+    assert only_by_names(found, WORLD, TCP, 80, named, L7Kind.HTTP) == both
     one = frozenset(name_matcher(found).groups("b.stripe.example"))
-    assert only_by_names(found, WORLD, TCP, 80, one) == frozenset({FqdnPeer(pattern="*.stripe.example")})
+    assert only_by_names(found, WORLD, TCP, 80, one, L7Kind.HTTP) == frozenset({FqdnPeer(pattern="*.stripe.example")})
 
 
 def test_names_do_not_matter_where_the_address_is_allowed_anyway() -> None:
     http = ", rules: {http: [{method: GET}]}"
     plain = f"{{toEntities: [world]{port(80, http)}}}"
     found = egress(to(STRIPE, port(80, http)), plain)
-    assert only_by_names(found, WORLD, TCP, 80, name_matcher(found).all) is None
+    assert only_by_names(found, WORLD, TCP, 80, name_matcher(found).all, L7Kind.HTTP) is None
+
+
+def test_rules_for_another_protocol_do_not_matter() -> None:
+    sni = ', toPorts: [{ports: [{port: "443", protocol: TCP}], serverNames: [api.stripe.example]}]'
+    http = port(443, ", rules: {http: [{method: GET}]}")
+    found = egress(to(STRIPE, sni), f"{{toCIDR: [0.0.0.0/0]{http}}}")
+    named = name_matcher(found).all
+    assert only_by_names(found, WORLD, TCP, 443, named, L7Kind.TLS) == frozenset({FqdnPeer("api.stripe.example")})
+    assert only_by_names(found, WORLD, TCP, 443, named, L7Kind.HTTP) is None
 
 
 def test_identities_come_and_go_with_their_documents() -> None:

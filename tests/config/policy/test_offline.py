@@ -60,3 +60,8 @@ def test_a_folder_that_is_not_there_may_be_about_anybody(tmp_path: Path) -> None
     assert not files.ok
     [document] = files.documents
     assert document.rules[0].default_deny == (True, True)
+
+
+def test_the_setting_says_what_names_bind() -> None:
+    assert read_files([], []).world(Settings()).bind_names == "tls"
+    assert read_files([], []).world(Settings(tofqdns_bind_names="all")).bind_names == "all"

@@ -22,6 +22,14 @@ ingress:
 - fromEndpoints: [{matchLabels: {id: foo}}]
   toPorts: [{ports: [{port: "80", protocol: TCP}], rules: {http: [{method: GET}]}}]
 """)
+BY_NAME = policy("""
+endpointSelector: {matchLabels: {id: foo}}
+egress:
+- toFQDNs: [{matchName: x.example}]
+  toPorts:
+  - {ports: [{port: "443", protocol: TCP}], serverNames: ["*.example"]}
+  - {ports: [{port: "80", protocol: TCP}], rules: {http: [{}]}}
+""")
 ROUTE = "/v1/policy/explain"
 
 
@@ -70,6 +78,23 @@ def test_questions_that_make_no_sense(agent: Agent, pairs: tuple[tuple[str, str]
         Client(agent.socket).get(ROUTE, pairs)
     assert refused.value.status == 400
     assert message in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("bind_names", "tls", "http"), [("off", True, True), ("tls", False, True), ("all", False, False)]
+)
+def test_the_agents_setting_says_what_names_bind(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, bind_names: str, tls: bool, http: bool
+) -> None:
+    monkeypatch.setattr(agent.view, "config", lambda: {"tofqdns_bind_names": bind_names})
+    agent.view.sources = load(BY_NAME).documents
+    agent.view.current = resolve(agent.view.sources, endpoints(), Settings(), 5)
+    there = (("from", "foo"), ("to", "x.example"), ("name", "x.example=192.0.2.1"))
+    for asked, is_allowed in ((("sni", "y.example"), tls), (("http", "GET http://y.example/"), http)):
+        verdict = Client(agent.socket).get(ROUTE, (*there, asked))["verdict"]
+        assert verdict == ("allow" if is_allowed else "deny")
+    for good in (("sni", "x.example"), ("http", "GET /")):
+        assert Client(agent.socket).get(ROUTE, (*there, good))["verdict"] == "allow"
 
 
 def test_parameters_are_read_as_they_are_written() -> None:

@@ -187,21 +187,16 @@ async def test_ids_are_not_those_of_the_client(proxy: Proxy, server: Server) -> 
     assert len(steps) > 150, "nobody can foretell the next one"
 
 
-async def test_an_id_on_which_somebody_waits_is_not_given_away(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_socket_has_no_id_twice(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that comes too late is never that to another question."""
     drawn = iter([b"\0\1" * 3, b"\0\1\0\1\0\2", b"\0\1\0\3"])
     monkeypatch.setattr(os, "urandom", lambda _: next(drawn))
-    asked = [proxy.ask() for _ in range(3)]
-    assert [item.upstream_id for item in asked] == [b"\0\1", b"\0\2", b"\0\3"]
-
-
-async def test_an_id_on_which_nobody_waits_any_more_may_come_again(
-    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "urandom", lambda _: b"\0\1")
+    asked = []
     for _ in range(3):
-        asked = proxy.ask()
-        assert asked.upstream_id == b"\0\1"
-        proxy.forget(asked)
+        asked.append(proxy.ask())
+        proxy.forget(asked[-1])
+    assert [item.upstream_id for item in asked] == [b"\0\1", b"\0\2", b"\0\3"]
+    assert len({port_of(item) for item in asked}) == 1
 
 
 # -- sending -----------------------------------------------------------------------------------------------------------
@@ -362,17 +357,71 @@ async def test_without_a_way_to_the_server(proxy: Proxy, monkeypatch: pytest.Mon
     assert port_of(proxy.ask()) != port_of(first)
 
 
-async def test_sockets_are_bounded(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def refused(upstreams: Upstreams, now: int = 0) -> bool:
+    asked = Question()
+    if upstreams.ask(cast("Asked", asked), CLIENT_ID, now):
+        return False
+    assert asked.upstream is None
+    return True
+
+
+async def test_sockets_of_all_are_bounded(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dns_upstreams, "MAX_SOCKETS", 3)
-    others = [proxy.to_server() for _ in range(3)]
-    for upstreams in others:
-        assert not proxy.pool.is_full
+    asked = [proxy.ask(on=proxy.to_server(f"192.0.2.{number}")) for number in range(3)]
+    late = proxy.to_server("192.0.2.9")
+    assert refused(late)
+    proxy.forget(asked[0])
+    proxy.pool.close_idle(dns_upstreams.MAX_AGE_NS + 1)
+    assert not refused(late)
+    assert refused(proxy.to_server("192.0.2.10"))
+
+
+async def test_sockets_of_one_client_are_bounded(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dns_upstreams, "MAX_SOCKETS_PER_CLIENT", 2)
+    mine = [proxy.to_server() for _ in range(3)]
+    for upstreams in mine[:2]:
         proxy.ask(on=upstreams)
-    assert proxy.pool.is_full
-    others[0].close()
-    assert proxy.pool.is_full, "somebody waits there"
+    assert refused(mine[2])
+    assert not refused(proxy.to_server("192.0.2.2")), "others have their own"
     proxy.pool.close_all()
-    assert not proxy.pool.is_full
+    assert not refused(mine[2])
+
+
+async def test_where_there_is_no_room_the_old_socket_is_used_on(
+    proxy: Proxy, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dns_upstreams, "MAX_SOCKETS_PER_CLIENT", 1)
+    monkeypatch.setattr(dns_upstreams, "MAX_USES", 2)
+    monkeypatch.setattr(dns_upstreams, "MAX_IDS", 5)
+    later = dns_upstreams.MAX_AGE_NS + 1
+    asked = [proxy.ask(now=later * number) for number in range(5)]
+    assert len({port_of(item) for item in asked}) == 1
+    assert refused(proxy.upstreams, 9 * later)
+    for item in asked:
+        server.send(item.upstream_id + b"!", port_of(item))
+    await eventually(lambda: len(proxy.answers) == 5)
+    assert is_closed(asked[0])
+    assert not is_closed(proxy.ask(now=9 * later))
+
+
+async def test_idle_sockets_are_closed_when_their_time_is_up(
+    proxy: Proxy, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dns_upstreams, "MAX_USES", 3)
+    idle, busy, used = (proxy.to_server() for _ in range(3))
+    first, second = proxy.ask(on=idle), proxy.ask(on=busy)
+    many = [proxy.ask(on=used) for _ in range(3)]
+    for asked in (first, *many):
+        server.send(asked.upstream_id + b"!", port_of(asked))
+    await eventually(lambda: len(proxy.answers) == 4)
+    proxy.pool.close_idle(dns_upstreams.MAX_AGE_NS)
+    assert not is_closed(first)
+    assert is_closed(many[0]), "it has been used often enough"
+    proxy.pool.close_idle(dns_upstreams.MAX_AGE_NS + 1)
+    assert is_closed(first)
+    assert not is_closed(second), "somebody waits there"
+    assert not is_closed(proxy.ask(on=idle))
+    assert not is_closed(proxy.ask(on=used))
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------
@@ -450,19 +499,6 @@ async def test_a_late_answer_answers_nothing(proxy: Proxy, server: Server) -> No
     assert proxy.answers == []
 
 
-async def test_forgetting_one_does_not_forget_the_next_of_its_id(
-    proxy: Proxy, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "urandom", lambda _: b"\0\1")
-    first = proxy.ask()
-    proxy.forget(first)
-    second = proxy.ask()
-    proxy.forget(first)
-    server.send(b"\0\1!", port_of(second))
-    await eventually(lambda: proxy.answers)
-    assert [item for item, _ in proxy.answers] == [second]
-
-
 # -- who guesses -------------------------------------------------------------------------------------------------------
 
 
@@ -499,6 +535,19 @@ async def test_fewer_guesses_change_nothing(proxy: Proxy, server: Server) -> Non
     assert port_of(proxy.ask()) == port_of(asked[0])
 
 
+async def test_late_answers_and_second_ones_are_no_guesses(proxy: Proxy, server: Server) -> None:
+    many = 2 * dns_upstreams.MAX_MISMATCHES
+    given_up, answered, waits = ([proxy.ask() for _ in range(count)] for count in (many, many, 1))
+    for item in given_up:
+        proxy.forget(item)
+    for item in (*given_up, *answered, *answered):
+        server.send(item.upstream_id + b"!", port_of(item))
+    await eventually(lambda: len(proxy.mismatched) == 2 * many)
+    assert [item for item, _ in proxy.answers] == answered
+    assert proxy.guessed == []
+    assert not is_closed(waits[0])
+
+
 async def test_guesses_at_an_old_socket_do_not_touch_the_new_one(
     proxy: Proxy, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -517,14 +566,14 @@ async def test_guesses_at_an_old_socket_do_not_touch_the_new_one(
 # -- nobody is there ---------------------------------------------------------------------------------------------------
 
 
-async def test_all_that_wait_hear_that_nobody_is_there(proxy: Proxy, server: Server) -> None:
-    asked = [proxy.queue() for _ in range(5)]
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 64])
+async def test_all_that_wait_hear_that_nobody_is_there(proxy: Proxy, server: Server, count: int) -> None:
+    asked = [proxy.queue() for _ in range(count)]
     server.close()
     proxy.pool.flush()
-    await eventually(lambda: len(proxy.failed) == 5)
+    await eventually(lambda: len(proxy.failed) == count)
     assert proxy.failed == asked
     assert (proxy.answers, proxy.guessed) == ([], [])
-    assert proxy.reads > 0
 
 
 async def test_the_next_question_finds_a_server_that_is_back(proxy: Proxy, server: Server) -> None:
@@ -549,7 +598,7 @@ async def test_an_old_socket_is_closed_when_nobody_is_there(proxy: Proxy, server
     proxy.pool.flush()
     await eventually(lambda: len(proxy.failed) == 2)
     assert is_closed(old)
-    assert not is_closed(new)
+    assert is_closed(new)
 
 
 # -- the end -----------------------------------------------------------------------------------------------------------
