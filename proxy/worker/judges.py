@@ -117,7 +117,8 @@ class HttpJudge:
             origin = side.rule if matcher is None else matcher.judge(request)
             wrong = "" if origin is None else side.wrong_name(request)
             if origin is not None and not wrong:
-                note = Note(Verdict.FORWARDED, side.direction, origin, revision)
+                if origin or not note.rule:
+                    note = Note(Verdict.FORWARDED, side.direction, origin, revision)
                 if matcher is not None and matcher.acts:
                     made, said = matcher.edits(request)
                     told += said
