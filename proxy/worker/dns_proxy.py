@@ -63,7 +63,7 @@ class Route:
 
 @dataclass(slots=True, eq=False)
 class Asked:
-    """A question that waits for its answer. `key`: client, id and server."""
+    """A question that waits for its answer. `key`: client, message and server."""
 
     route: Route
     client: Address
@@ -112,7 +112,7 @@ class DnsProxy:
         self._pool = SocketPool(self._answered, self._unreachable, self._ask_over_tcp, self._flush, self._pace)
         self._routes: dict[tuple[str, bytes], Route] = {}
         self._waiting: dict[tuple[Address, bytes, Address], Asked] = {}
-        """By client, id and server, the oldest first."""
+        """By client, message and server, the oldest first."""
         self._per_endpoint: Counter[int] = Counter()
         self._known: defaultdict[DnsJudge, dict[bytes, tuple[Query, DnsRuling]]] = defaultdict(dict)
         """Questions seen before, by their bytes behind the id."""
@@ -234,15 +234,13 @@ class DnsProxy:
     def _forward(
         self, route: Route, client: Address, data: bytes, query: Query, exchange: DnsExchange, now: int
     ) -> None:
-        key = client, data[:2], route.server
+        key = client, data, route.server
         waiting = self._waiting.get(key)
-        if waiting is not None and waiting.message == data:
+        if waiting is not None:
             # The client has lost patience. It is the same question, so it stays one.
             if waiting.upstream is not None:
                 self._pool.send(waiting, data)
             return
-        if waiting is not None:
-            self._forget(waiting)
         limits = self._worker.limits
         endpoint = route.facts.source_endpoint
         if len(self._waiting) >= limits.dns_max_pending:

@@ -47,7 +47,7 @@ SHORT_TTL_S = 2
 GRACE_S = 5
 """How much longer than its TTL an address stays open at least."""
 EXPIRY_PATIENCE_S = 90.0
-LOOKUPS = int(os.environ.get("PENSTOCK_DNS_LOOKUPS", "1000"))
+LOOKUPS = int(os.environ.get("LAB_DNS_LOOKUPS", "1000"))
 
 
 @pytest.fixture(scope="module")
