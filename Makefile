@@ -20,9 +20,9 @@ test: setup ## Lint, type-check and run every test (root for the kernel and lab 
 ifdef ARGS
 	$(PY) -m pytest $(ARGS)
 else
-	@# What needs no kernel runs on all processors; the rest alone, for it measures silence in real time.
+	@# What needs no kernel runs on all processors. The rest mostly waits, for it measures silence: two files at a time.
 	$(PY) -m pytest -m "not bpf and not lab and not acceptance" -n auto --maxprocesses 8 --dist worksteal
-	$(PY) -m pytest -m "bpf or lab"
+	$(PY) -m pytest -m "bpf or lab" -n 2 --dist loadfile
 endif
 
 acceptance: ## Suites of others: genuine h2spec, genuine Apache Kafka with seven clients (fetches and builds them first)

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
+from urllib.parse import urlsplit
 
 from proxy.flows.model import Flow, FlowType, L7Type, Verdict
 from proxy.lab.lab import Lab
@@ -53,9 +54,18 @@ def _telling(requests: list[Flow], result: Result) -> list[Flow]:
 
 
 def _is_of(flow: Flow, result: Result) -> bool:
+    if result.seen == "unresolved":
+        return _asks_for(flow, result.probe.source, urlsplit(result.probe.target).hostname or "")
     datagrams = result.probe.is_lookup and not result.probe.target.startswith("tcp ")
     protocol = "UDP" if datagrams else "TCP"
     return flow.l4 is not None and flow.l4.protocol == protocol and flow.l4.source_port in result.ports
+
+
+def _asks_for(flow: Flow, source: str, name: str) -> bool:
+    """A program's own lookup goes from a port that nobody has chosen."""
+    dns = flow.l7.dns if flow.l7 is not None else None
+    asked = dns is not None and dns.query.removesuffix(".").lower() == name
+    return asked and source == f"{flow.source.namespace}/{flow.source.pod_name}"
 
 
 def describe(flow: Flow | None) -> str:
