@@ -62,16 +62,16 @@ class NamesMap:
     def __init__(self, fd: int, lock_fd: int) -> None:
         self._map = BpfMap("names", fd, NamesKey, NamesValue)
         self._lock_fd = lock_fd
-        self._shared = mmap.mmap(lock_fd, _COUNT.size)
+        self._shared = memoryview(mmap.mmap(lock_fd, _COUNT.size)).cast("Q")
 
     @property
     def cuts(self) -> int:
         """Other than at the last look: what was open then may have been closed before its time."""
-        return int(_COUNT.unpack_from(self._shared)[0])
+        return self._shared[0]
 
     def cut(self) -> None:
         """Tell all processes. One of them only may."""
-        _COUNT.pack_into(self._shared, 0, self.cuts + 1)
+        self._shared[0] += 1
 
     def get(self, endpoint: int, address: bytes) -> Slots:
         """Empty if nothing has opened it."""

@@ -23,8 +23,8 @@ from proxy.supervise import Supervisor
 from proxy.worker.control import Deframer, Kind, frame
 from proxy.worker.datagrams import LOOPBACK, open_receiver
 from proxy.worker.options import WorkerOptions
+from proxy.worker.transparent import transparent_socket
 from proxy.worker.updates import WorkerChange, WorkerUpdate, change_between, for_workers
-from proxy.worker.upstream import transparent_socket
 
 log = logging.getLogger(__name__)
 

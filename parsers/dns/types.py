@@ -19,7 +19,7 @@ ANY: Final = 255
 IN: Final = 1
 """The one class there is."""
 
-_NAMES: Final[dict[int, str]] = {
+MNEMONICS: Final[dict[int, str]] = {
     1: "A",
     2: "NS",
     5: "CNAME",
@@ -74,4 +74,4 @@ _NAMES: Final[dict[int, str]] = {
 
 def type_name(number: int) -> str:
     """`A`; `TYPE65280` (RFC 3597 §5) of a type that has no name here."""
-    return _NAMES.get(number) or f"TYPE{number}"
+    return MNEMONICS.get(number) or f"TYPE{number}"

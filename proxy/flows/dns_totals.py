@@ -6,49 +6,15 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
+from parsers.dns.types import MNEMONICS as TYPE_MNEMONICS
 from proxy.flows.durations import BUCKETS, Durations
 from proxy.flows.reasons import RCODES
 from proxy.flows.wire import MAX_COUNTED_ADDRESSES, DnsCount, DnsOutcome
 
-TYPES: Final[dict[int, str]] = {
-    1: "A",
-    2: "NS",
-    5: "CNAME",
-    6: "SOA",
-    10: "NULL",
-    12: "PTR",
-    13: "HINFO",
-    15: "MX",
-    16: "TXT",
-    28: "AAAA",
-    29: "LOC",
-    33: "SRV",
-    35: "NAPTR",
-    37: "CERT",
-    39: "DNAME",
-    43: "DS",
-    44: "SSHFP",
-    46: "RRSIG",
-    47: "NSEC",
-    48: "DNSKEY",
-    50: "NSEC3",
-    51: "NSEC3PARAM",
-    52: "TLSA",
-    59: "CDS",
-    60: "CDNSKEY",
-    64: "SVCB",
-    65: "HTTPS",
-    99: "SPF",
-    255: "ANY",
-    256: "URI",
-    257: "CAA",
-}
-"""Types that counts tell apart. Clients choose them, and there are 65,536."""
-
 UNKNOWN_TYPE: Final = "Unknown"
-"""All others."""
+"""All that have no name: clients choose types, and there are 65,536."""
 
-TYPE_NAMES: Final = frozenset((*TYPES.values(), UNKNOWN_TYPE))
+TYPE_NAMES: Final = frozenset((*TYPE_MNEMONICS.values(), UNKNOWN_TYPE))
 
 MAX_SERIES: Final = 8192
 """Combinations told apart. Only a worker that lies comes near; beyond this, new ones are of an unknown type."""

@@ -16,15 +16,13 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
-from proxy.datapath import MARK_FROM_PROXY
 from proxy.worker import bursts
 from proxy.worker.bursts import Burst
+from proxy.worker.transparent import transparent_socket
 
-IP_TRANSPARENT: Final = 19
 IP_RECVORIGDSTADDR: Final = 20
 IP_PKTINFO: Final = 8
 IP_MTU_DISCOVER: Final = 10
-IPV6_TRANSPARENT: Final = 75
 IPV6_RECVORIGDSTADDR: Final = 74
 IPV6_MTU_DISCOVER: Final = 23
 IPV6_CHECKSUM: Final = 7
@@ -50,7 +48,7 @@ Address = tuple[str, int]
 
 def open_receiver(family: socket.AddressFamily) -> socket.socket:
     """Takes the datagrams that the programs in the kernel hand over; bound to loopback: reached by nothing else."""
-    sock = _transparent(family, socket.SOCK_DGRAM)
+    sock = transparent_socket(family, socket.SOCK_DGRAM)
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVORIGDSTADDR, 1)
     else:
@@ -63,7 +61,7 @@ def open_receiver(family: socket.AddressFamily) -> socket.socket:
 
 def connect(client: str, server: Address) -> socket.socket:
     """A socket from the client's address, with a port of the kernel's choice, to the server. Raises OSError."""
-    sock = _transparent(socket.AF_INET6 if ":" in client else socket.AF_INET, socket.SOCK_DGRAM)
+    sock = transparent_socket(socket.AF_INET6 if ":" in client else socket.AF_INET, socket.SOCK_DGRAM)
     try:
         sock.bind((client, 0))
         sock.connect(server)
@@ -98,7 +96,7 @@ class Sender:
     """Sends datagrams of one family from addresses and ports of others."""
 
     def __init__(self, family: socket.AddressFamily) -> None:
-        self._socket = _transparent(family, socket.SOCK_RAW, socket.IPPROTO_UDP)
+        self._socket = transparent_socket(family, socket.SOCK_RAW, socket.IPPROTO_UDP)
         # A raw socket gets a copy of every datagram of the node: of none if it is bound to where none goes to, and what
         # goes there all the same a filter of one instruction, `return 0`, drops.
         self._socket.bind((LOOPBACK[family], 0))
@@ -173,22 +171,6 @@ def origin(raw: bytes) -> Address:
     port = int.from_bytes(raw[2:4], "big")
     packed = raw[8:24] if len(raw) >= 28 else raw[4:8]
     return str(ip_address(packed)), port
-
-
-def _transparent(family: socket.AddressFamily, kind: socket.SocketKind, protocol: int = 0) -> socket.socket:
-    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
-    try:
-        if family == socket.AF_INET6:
-            if kind != socket.SOCK_RAW:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
-        else:
-            sock.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK_FROM_PROXY)
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 def _take_nothing(sock: socket.socket) -> None:

@@ -61,23 +61,55 @@ class Route:
     expires: int
 
 
+class Asked(DnsExchange):
+    """A question on its way: the exchange itself, what the exchange's record takes for its connection (`Reporting`: its
+    client and server), and, while it waits, where. One object, as there are so many of them.
+    """
+
+    __slots__ = ("_id", "_worker", "client", "is_reported", "key", "number", "parsed", "route", "upstream")
+
+    def __init__(
+        self, worker: Worker, route: Route, client: Address, data: bytes, parsed: Query, ruling: DnsRuling, now: int
+    ) -> None:
+        self.query = parsed.facts
+        self.ruling = ruling
+        self.started = now
+        self.answered = 0
+        self.rcode = -1
+        self.answer = b""
+        self.route = route
+        self.client = client
+        self.parsed = parsed
+        self.key = client, data, route.server
+        self.is_reported = False
+        self.upstream: UpstreamSocket | None = None
+        self.number = b""
+        """The id that the server knows."""
+        self._worker = worker
+        self._id = 0
+
+    @property
+    def tag(self) -> object:  # type: ignore[override]  # not stored: an object that holds itself is freed late
+        return self
+
+    @property
+    def id(self) -> int:
+        if not self._id:
+            self._id = self._worker.next_id()
+        return self._id
+
+    @property
+    def message(self) -> bytes:
+        """As the client sent it."""
+        return self.key[1]
+
+    def describe(self) -> wire.Connection:
+        return _described(self.id, self.route, self.client)
+
+
 @dataclass(slots=True, eq=False)
-class Asked:
-    """A question that waits for its answer. `key`: client, message and server."""
-
-    route: Route
-    client: Address
-    message: bytes
-    query: Query
-    exchange: DnsExchange
-    key: tuple[Address, bytes, Address]
-    upstream: UpstreamSocket | None = None
-    upstream_id: bytes = b""
-
-
-@dataclass(slots=True, eq=False)
-class Datagrams:
-    """`Reporting` of one exchange: its client and server, told as if they were a connection."""
+class Datagram:
+    """`Reporting` of what is no question."""
 
     id: int
     route: Route
@@ -85,17 +117,22 @@ class Datagrams:
     is_reported: bool = False
 
     def describe(self) -> wire.Connection:
-        facts = self.route.facts
-        return wire.Connection(
-            self.id,
-            *self.client,
-            *self.route.server,
-            facts.source_endpoint,
-            facts.destination_endpoint,
-            facts.source_identity,
-            facts.destination_identity,
-            UDP,
-        )
+        return _described(self.id, self.route, self.client)
+
+
+def _described(number: int, route: Route, client: Address) -> wire.Connection:
+    """Client and server, told as if they were a connection."""
+    facts = route.facts
+    return wire.Connection(
+        number,
+        *client,
+        *route.server,
+        facts.source_endpoint,
+        facts.destination_endpoint,
+        facts.source_identity,
+        facts.destination_identity,
+        UDP,
+    )
 
 
 class DnsProxy:
@@ -108,6 +145,8 @@ class DnsProxy:
         self._unsent: dict[Sender, list[tuple[Address, Address, bytes]]] = {
             sender: [] for sender in self._senders.values()
         }
+        self._limits = worker.limits
+        self._exchanges = worker.dns_exchanges
         self._pace = Pace()
         self._pool = SocketPool(self._answered, self._unreachable, self._ask_over_tcp, self._flush, self._pace)
         self._routes: dict[tuple[str, bytes], Route] = {}
@@ -167,12 +206,12 @@ class DnsProxy:
             if found is None:
                 return
         query, ruling = found
-        exchange = DnsExchange(Datagrams(self._worker.next_id(), route, client), query.facts, ruling, now)
-        if not ruling.permit:
+        asked = Asked(self._worker, route, client, data, query, ruling, now)
+        if ruling.permit:
+            self._forward(asked)
+        else:
             rcode = self._worker.names.refuse_rcode
-            self._reply(route, client, refused(data, query, rcode), exchange, now, rcode)
-            return
-        self._forward(route, client, data, query, exchange, now)
+            self._reply(asked, refused(data, query, rcode), now, rcode)
 
     def _route(self, family: int, client: Address, sent_to: bytes, now: int) -> Route | None:
         server = origin(sent_to)
@@ -214,7 +253,7 @@ class DnsProxy:
 
     def _refuse_malformed(self, route: Route, data: bytes, client: Address, error: DnsError, now: int) -> None:
         self._worker.reports.counters["dns.malformed"] += 1
-        tag = Datagrams(self._worker.next_id(), route, client)
+        tag = Datagram(self._worker.next_id(), route, client)
         self._worker.reports.failure(tag, now, Verdict.ERROR, Direction.EGRESS, error.reason, "malformed DNS query")
         if error.rcode is not None:
             answer = malformed(data, error.rcode)
@@ -223,7 +262,7 @@ class DnsProxy:
 
     def _refuse_route(self, route: Route, why: ConnectionRefused, data: bytes, client: Address, now: int) -> None:
         """There may be no such questions at all, whatever they are."""
-        tag = Datagrams(self._worker.next_id(), route, client)
+        tag = Datagram(self._worker.next_id(), route, client)
         self._worker.reports.failure(tag, now, Verdict.DROPPED, why.direction, why.reason, "DNS query refused")
         try:
             query = read_query(data)
@@ -231,48 +270,45 @@ class DnsProxy:
             return
         self._send(route, client, refused(data, query, self._worker.names.refuse_rcode))
 
-    def _forward(
-        self, route: Route, client: Address, data: bytes, query: Query, exchange: DnsExchange, now: int
-    ) -> None:
-        key = client, data, route.server
-        waiting = self._waiting.get(key)
+    def _forward(self, asked: Asked) -> None:
+        route = asked.route
+        waiting = self._waiting.get(asked.key)
         if waiting is not None:
             # The client has lost patience. It is the same question, so it stays one.
             if waiting.upstream is not None:
-                self._pool.send(waiting, data)
+                self._pool.send(waiting, waiting.message)
             return
-        limits = self._worker.limits
         endpoint = route.facts.source_endpoint
-        if len(self._waiting) >= limits.dns_max_pending:
+        if len(self._waiting) >= self._limits.dns_max_pending:
             self._worker.reports.limit("dns_max_pending")
-        elif self._per_endpoint[endpoint] >= limits.dns_max_pending_per_endpoint:
+        elif self._per_endpoint[endpoint] >= self._limits.dns_max_pending_per_endpoint:
             self._worker.reports.limit("dns_max_pending_per_endpoint")
         else:
-            asked = self._waiting[key] = Asked(route, client, data, query, exchange, key)
+            self._waiting[asked.key] = asked
             self._per_endpoint[endpoint] += 1
-            if route.upstreams.ask(asked, data, now):
+            if route.upstreams.ask(asked, asked.message, asked.started):
                 return
             self._worker.reports.counters["dns.no_way"] += 1
             self._forget(asked)
-        self._reply(route, client, failed(data, query), exchange, now, SERVFAIL)
+        self._reply(asked, failed(asked.message, asked.parsed), asked.started, SERVFAIL)
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
     def _answered(self, upstream: UpstreamSocket, answer: bytes) -> bool:
         asked = upstream.waiting.get(answer[:2])
-        if asked is None or not fits(answer, asked.query):
+        if asked is None or not fits(answer, asked.parsed):
             self._worker.reports.counters["dns.mismatched"] += 1
             return False
         del upstream.waiting[answer[:2]]
         self._stop_waiting(asked)
-        route, exchange, now = asked.route, asked.exchange, monotonic_ns()
+        route, now = asked.route, monotonic_ns()
         # That of the policy that is in force now.
         opener = self._worker.opener(route.facts.source_endpoint)
         try:
-            is_open = opener.open(asked.query, answer)
+            is_open = opener.open(asked.parsed, answer)
         except DnsError as error:
             self._worker.reports.counters["dns.malformed_answers"] += 1
-            tag = Datagrams(self._worker.next_id(), route, asked.client)
+            tag = Datagram(self._worker.next_id(), route, asked.client)
             self._worker.reports.failure(
                 tag, now, Verdict.ERROR, Direction.EGRESS, error.reason, "malformed DNS answer"
             )
@@ -280,8 +316,8 @@ class DnsProxy:
         if not is_open:
             self._fail(asked)
             return True
-        exchange.answer = answer
-        self._reply(route, asked.client, asked.message[:2] + answer[2:], exchange, now, answer[3] & 15)
+        asked.answer = answer
+        self._reply(asked, asked.message[:2] + answer[2:], now, answer[3] & 15)
         return True
 
     def _unreachable(self, asked: Asked) -> None:
@@ -292,12 +328,10 @@ class DnsProxy:
     def _ask_over_tcp(self, asked: Asked) -> None:
         self._worker.reports.counters["dns.guessed"] += 1
         self._forget(asked)
-        answer = truncated(asked.message, asked.query)
-        self._reply(asked.route, asked.client, answer, asked.exchange, monotonic_ns(), 0)
+        self._reply(asked, truncated(asked.message, asked.parsed), monotonic_ns(), 0)
 
     def _fail(self, asked: Asked) -> None:
-        answer = failed(asked.message, asked.query)
-        self._reply(asked.route, asked.client, answer, asked.exchange, monotonic_ns(), SERVFAIL)
+        self._reply(asked, failed(asked.message, asked.parsed), monotonic_ns(), SERVFAIL)
 
     def _forget(self, asked: Asked) -> None:
         """It waits no more, and its answer would come for nothing."""
@@ -309,11 +343,11 @@ class DnsProxy:
             del self._waiting[asked.key]
             self._per_endpoint[asked.route.facts.source_endpoint] -= 1
 
-    def _reply(self, route: Route, client: Address, answer: bytes, exchange: DnsExchange, now: int, rcode: int) -> None:
-        exchange.answered = now
-        exchange.rcode = rcode
-        self._worker.dns_exchanges.append(exchange)
-        self._send(route, client, answer)
+    def _reply(self, asked: Asked, answer: bytes, now: int, rcode: int) -> None:
+        asked.answered = now
+        asked.rcode = rcode
+        self._exchanges.append(asked)
+        self._send(asked.route, asked.client, answer)
 
     def _send(self, route: Route, client: Address, answer: bytes) -> None:
         """With the next `_flush`."""
@@ -337,7 +371,7 @@ class DnsProxy:
             due = monotonic_ns() - timeout
             late = []
             for asked in self._waiting.values():
-                if asked.exchange.started > due:
+                if asked.started > due:
                     break
                 late.append(asked)
             for asked in late:

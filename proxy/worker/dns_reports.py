@@ -15,8 +15,9 @@ from typing import Final
 
 from parsers.dns.answer import Described, describe
 from parsers.dns.judging import DnsExchange
+from parsers.dns.types import MNEMONICS
 from proxy.flows import wire
-from proxy.flows.dns_totals import TYPE_NAMES, TYPES, UNKNOWN_TYPE
+from proxy.flows.dns_totals import TYPE_NAMES, UNKNOWN_TYPE
 from proxy.flows.durations import BUCKETS
 from proxy.flows.model import Verdict
 from proxy.flows.wire import DnsOutcome
@@ -200,7 +201,7 @@ def record_types(answer: bytes) -> tuple[str, ...]:
             at = _behind_name(answer, at) + 4
         for _ in range(records):
             at = _behind_name(answer, at)
-            found.append(TYPES.get(answer[at] << 8 | answer[at + 1], UNKNOWN_TYPE))
+            found.append(MNEMONICS.get(answer[at] << 8 | answer[at + 1], UNKNOWN_TYPE))
             at += 10 + (answer[at + 8] << 8 | answer[at + 9])
     except IndexError:
         pass

@@ -72,7 +72,7 @@ class Upstreams:
         number = self._pool.new_id(current.ids)
         current.ids.add(number)
         current.waiting[number] = asked
-        asked.upstream, asked.upstream_id = current, number
+        asked.upstream, asked.number = current, number
         self._pool.send(asked, message)
         return True
 
@@ -127,7 +127,7 @@ class SocketPool:
         self._on_guesses = on_guesses
         self._on_read = on_read
         self._pace = pace
-        self._unsent: list[tuple[UpstreamSocket, Asked, bytes]] = []
+        self._unsent: defaultdict[UpstreamSocket, list[tuple[Asked, bytes]]] = defaultdict(list)
         self._burst = Burst()
         self._sockets: dict[UpstreamSocket, Upstreams] = {}
         self._per_client: Counter[str] = Counter()
@@ -171,15 +171,14 @@ class SocketPool:
     def send(self, asked: Asked, message: bytes) -> None:
         """With the next `flush`, under the id of ours."""
         assert asked.upstream is not None
-        self._unsent.append((asked.upstream, asked, asked.upstream_id + message[2:]))
+        self._unsent[asked.upstream].append((asked, asked.number + message[2:]))
 
     def flush(self) -> None:
         """All at once: who is woken up by the first question finds the others, too."""
-        by_socket: defaultdict[UpstreamSocket, list[tuple[Asked, bytes]]] = defaultdict(list)
-        for upstream, asked, message in self._unsent:
-            by_socket[upstream].append((asked, message))
-        self._unsent.clear()
-        for upstream, questions in by_socket.items():
+        if not self._unsent:
+            return
+        unsent, self._unsent = self._unsent, defaultdict(list)
+        for upstream, questions in unsent.items():
             for start in range(0, len(questions), MOST):
                 self._send_some(upstream, questions[start : start + MOST])
 
@@ -192,7 +191,7 @@ class SocketPool:
                 self._fail(upstream)
                 return
             asked = questions[slot][0]
-            if upstream.waiting.get(asked.upstream_id) is asked:
+            if upstream.waiting.get(asked.number) is asked:
                 self._on_failure(asked)
 
     def _send(self, sock: socket, messages: list[bytes]) -> list[tuple[int, int]]:
@@ -212,8 +211,8 @@ class SocketPool:
     def forget(self, asked: Asked) -> None:
         """It waits no more."""
         upstream = asked.upstream
-        if upstream is not None and upstream.waiting.get(asked.upstream_id) is asked:
-            del upstream.waiting[asked.upstream_id]
+        if upstream is not None and upstream.waiting.get(asked.number) is asked:
+            del upstream.waiting[asked.number]
             self._close_if_over(upstream)
 
     def _read(self, upstream: UpstreamSocket) -> None:
@@ -236,8 +235,6 @@ class SocketPool:
                 if upstream.mismatches >= MAX_MISMATCHES:
                     self._give_up(upstream)
                     return
-            if upstream.sock.fileno() < 0:
-                return
         self._close_if_over(upstream)
 
     def _close_if_over(self, upstream: UpstreamSocket) -> None:

@@ -1,7 +1,6 @@
 """The socket towards the server: it has the client's own address, so the server sees who really asks.
 
-Source: ip(7) IP_TRANSPARENT, IP_BIND_ADDRESS_NO_PORT (the kernel picks a port that is free for this destination only
-at connect time), socket(7) SO_MARK. The mark tells the programs at the server's interface that this is our leg.
+Source: ip(7) IP_BIND_ADDRESS_NO_PORT (the kernel picks a port that is free for this destination only at connect time).
 """
 
 from __future__ import annotations
@@ -12,31 +11,13 @@ import os
 import select
 import socket
 
-from proxy.datapath import MARK_FROM_PROXY
+from proxy.worker.transparent import transparent_socket
 
 IP_BIND_ADDRESS_NO_PORT = 24
-IP_TRANSPARENT = 19
-IPV6_TRANSPARENT = 75
 
 
 class UpstreamError(Exception):
     """The server could not be reached; the text says why."""
-
-
-def transparent_socket(family: socket.AddressFamily) -> socket.socket:
-    """A non-blocking TCP socket that may use addresses which are not the node's. Needs CAP_NET_ADMIN."""
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
-        else:
-            sock.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK_FROM_PROXY)
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 async def connect_upstream(client: str, server: tuple[str, int], timeout_s: float) -> socket.socket:

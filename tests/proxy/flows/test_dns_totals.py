@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from proxy.flows.dns_totals import MAX_SERIES, TYPES, UNKNOWN_TYPE, DnsTotals
+from parsers.dns.types import MNEMONICS
+from proxy.flows.dns_totals import MAX_SERIES, UNKNOWN_TYPE, DnsTotals
 from proxy.flows.durations import BUCKETS
 from proxy.flows.wire import MAX_COUNTED_ADDRESSES, DnsCount, DnsOutcome
 from tests.proxy.flows.samples import Node, batch
@@ -58,7 +59,7 @@ def test_codes_that_are_not_known_are_one() -> None:
 
 def test_combinations_are_bounded() -> None:
     totals = DnsTotals()
-    made = [(kind, code, n) for kind in TYPES.values() for code in range(12) for n in range(MAX_COUNTED_ADDRESSES)]
+    made = [(kind, code, n) for kind in MNEMONICS.values() for code in range(12) for n in range(MAX_COUNTED_ADDRESSES)]
     totals.add(count(kind, rcode=code, addresses=number) for kind, code, number in made)
     assert len(totals.responses) == MAX_SERIES + 1
     assert totals.responses[UNKNOWN_TYPE, -1, 0] == 3 * (len(made) - MAX_SERIES)

@@ -64,7 +64,7 @@ class Question:
     """All that sockets need to know of one."""
 
     upstream: UpstreamSocket | None = None
-    upstream_id: bytes = b""
+    number: bytes = b""
 
 
 @dataclass(eq=False)
@@ -170,17 +170,17 @@ async def proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 async def test_a_question_goes_on_as_it_is_but_for_its_id(proxy: Proxy, server: Server) -> None:
     asked = proxy.ask(CLIENT_ID + b"what is it?")
     [(data, port)] = server.received(1)
-    assert data == asked.upstream_id + b"what is it?"
+    assert data == asked.number + b"what is it?"
     assert port == port_of(asked)
     server.send(data[:2] + b"that is it", port)
     await eventually(lambda: proxy.answers)
-    assert proxy.answers == [(asked, asked.upstream_id + b"that is it")]
+    assert proxy.answers == [(asked, asked.number + b"that is it")]
 
 
 async def test_ids_are_not_those_of_the_client(proxy: Proxy, server: Server) -> None:
     asked = [proxy.ask(number.to_bytes(2, "big") + b"?") for number in range(200)]
     sent = [data[:2] for data, _ in server.received(200)]
-    assert sent == [item.upstream_id for item in asked]
+    assert sent == [item.number for item in asked]
     assert len(set(sent)) == 200, "no two alike wait on one socket"
     assert sum(int.from_bytes(data, "big") == number for number, data in enumerate(sent)) < 5
     steps = {int.from_bytes(one, "big") - int.from_bytes(other, "big") for one, other in pairwise(sent)}
@@ -195,7 +195,7 @@ async def test_a_socket_has_no_id_twice(proxy: Proxy, monkeypatch: pytest.Monkey
     for _ in range(3):
         asked.append(proxy.ask())
         proxy.forget(asked[-1])
-    assert [item.upstream_id for item in asked] == [b"\0\1", b"\0\2", b"\0\3"]
+    assert [item.number for item in asked] == [b"\0\1", b"\0\2", b"\0\3"]
     assert len({port_of(item) for item in asked}) == 1
 
 
@@ -217,7 +217,7 @@ async def test_many_at_once(proxy: Proxy, server: Server, count: int) -> None:
     messages = [CLIENT_ID + b"?" * (number % 50) for number in range(count)]
     asked = [proxy.queue(message) for message in messages]
     proxy.pool.flush()
-    expected = [item.upstream_id + message[2:] for item, message in zip(asked, messages, strict=True)]
+    expected = [item.number + message[2:] for item, message in zip(asked, messages, strict=True)]
     assert [data for data, _ in server.received(count)] == expected
 
 
@@ -226,7 +226,7 @@ async def test_long_ones_among_them(proxy: Proxy, server: Server) -> None:
     asked = [proxy.queue(CLIENT_ID + bytes(size - 2)) for size in sizes]
     proxy.pool.flush()
     got = sorted(data for data, _ in server.received(len(sizes)))
-    assert got == sorted(item.upstream_id + bytes(size - 2) for item, size in zip(asked, sizes, strict=True))
+    assert got == sorted(item.number + bytes(size - 2) for item, size in zip(asked, sizes, strict=True))
 
 
 async def test_to_several_servers_at_once(proxy: Proxy, server: Server) -> None:
@@ -235,8 +235,8 @@ async def test_to_several_servers_at_once(proxy: Proxy, server: Server) -> None:
     first = [proxy.queue() for _ in range(6)]
     second = [proxy.queue(on=there) for _ in range(6)]
     proxy.pool.flush()
-    assert {data[:2] for data, _ in server.received(6)} == {item.upstream_id for item in first}
-    assert {data[:2] for data, _ in other.received(6)} == {item.upstream_id for item in second}
+    assert {data[:2] for data, _ in server.received(6)} == {item.number for item in first}
+    assert {data[:2] for data, _ in other.received(6)} == {item.number for item in second}
     other.close()
 
 
@@ -317,11 +317,11 @@ async def test_an_old_socket_stays_for_as_long_as_somebody_waits(
     monkeypatch.setattr(dns_upstreams, "MAX_USES", 2)
     first, second, third = (proxy.ask() for _ in range(3))
     assert first.upstream is second.upstream is not third.upstream
-    server.send(second.upstream_id + b"!", port_of(second))
+    server.send(second.number + b"!", port_of(second))
     await eventually(lambda: proxy.answers)
     await settle()
     assert not is_closed(first)
-    server.send(first.upstream_id + b"!", port_of(first))
+    server.send(first.number + b"!", port_of(first))
     await eventually(lambda: is_closed(first))
     assert [asked for asked, _ in proxy.answers] == [second, first]
     assert not is_closed(third)
@@ -329,7 +329,7 @@ async def test_an_old_socket_stays_for_as_long_as_somebody_waits(
 
 async def test_an_old_socket_without_questions_is_closed_at_once(proxy: Proxy, server: Server) -> None:
     first = proxy.ask(now=0)
-    server.send(first.upstream_id + b"!", port_of(first))
+    server.send(first.number + b"!", port_of(first))
     await eventually(lambda: proxy.answers)
     assert not is_closed(first)
     proxy.ask(now=dns_upstreams.MAX_AGE_NS + 1)
@@ -398,7 +398,7 @@ async def test_where_there_is_no_room_the_old_socket_is_used_on(
     assert len({port_of(item) for item in asked}) == 1
     assert refused(proxy.upstreams, 9 * later)
     for item in asked:
-        server.send(item.upstream_id + b"!", port_of(item))
+        server.send(item.number + b"!", port_of(item))
     await eventually(lambda: len(proxy.answers) == 5)
     assert is_closed(asked[0])
     assert not is_closed(proxy.ask(now=9 * later))
@@ -412,7 +412,7 @@ async def test_idle_sockets_are_closed_when_their_time_is_up(
     first, second = proxy.ask(on=idle), proxy.ask(on=busy)
     many = [proxy.ask(on=used) for _ in range(3)]
     for asked in (first, *many):
-        server.send(asked.upstream_id + b"!", port_of(asked))
+        server.send(asked.number + b"!", port_of(asked))
     await eventually(lambda: len(proxy.answers) == 4)
     proxy.pool.close_idle(dns_upstreams.MAX_AGE_NS)
     assert not is_closed(first)
@@ -430,7 +430,7 @@ async def test_idle_sockets_are_closed_when_their_time_is_up(
 async def test_answers_find_their_questions_in_any_order(proxy: Proxy, server: Server) -> None:
     asked = [proxy.ask() for _ in range(100)]
     for item in reversed(asked):
-        server.send(item.upstream_id + b"!", port_of(item))
+        server.send(item.number + b"!", port_of(item))
     await eventually(lambda: len(proxy.answers) == 100)
     assert [item for item, _ in proxy.answers] == asked[::-1]
     assert proxy.mismatched == []
@@ -439,7 +439,7 @@ async def test_answers_find_their_questions_in_any_order(proxy: Proxy, server: S
 
 async def test_long_answers(proxy: Proxy, server: Server) -> None:
     asked = proxy.ask()
-    answer = asked.upstream_id + bytes(60000)
+    answer = asked.number + bytes(60000)
     server.send(answer, port_of(asked))
     await eventually(lambda: proxy.answers)
     assert proxy.answers == [(asked, answer)]
@@ -449,16 +449,16 @@ async def test_what_answers_make_be_asked_is_sent(proxy: Proxy, server: Server) 
     """`on_read` is the end of a burst, also of what the answers have led to."""
     first, second = proxy.ask(), proxy.queue()
     server.received(1)
-    server.send(first.upstream_id + b"!", port_of(first))
+    server.send(first.number + b"!", port_of(first))
     await eventually(lambda: proxy.answers)
     [(data, _)] = server.received(1)
-    assert data[:2] == second.upstream_id
+    assert data[:2] == second.number
 
 
 async def test_an_answer_that_comes_twice_counts_once(proxy: Proxy, server: Server) -> None:
     asked = proxy.ask()
     for _ in range(2):
-        server.send(asked.upstream_id + b"!", port_of(asked))
+        server.send(asked.number + b"!", port_of(asked))
     await eventually(lambda: proxy.mismatched)
     assert [item for item, _ in proxy.answers] == [asked]
 
@@ -470,10 +470,10 @@ async def test_an_answer_on_another_socket_answers_nothing(
     drawn = iter([b"\0\1", b"\0\2"])
     monkeypatch.setattr(os, "urandom", lambda _: next(drawn))
     first, second = proxy.ask(), proxy.ask()
-    server.send(first.upstream_id + b"!", port_of(second))
+    server.send(first.number + b"!", port_of(second))
     await eventually(lambda: proxy.mismatched)
     assert proxy.answers == []
-    server.send(first.upstream_id + b"!", port_of(first))
+    server.send(first.number + b"!", port_of(first))
     await eventually(lambda: proxy.answers)
     assert [item for item, _ in proxy.answers] == [first]
 
@@ -482,10 +482,10 @@ async def test_who_is_not_the_server_is_not_even_heard(proxy: Proxy, server: Ser
     asked = proxy.ask()
     other = Server()
     for _ in range(2 * dns_upstreams.MAX_MISMATCHES):
-        other.send(asked.upstream_id + b"!", port_of(asked))
+        other.send(asked.number + b"!", port_of(asked))
     await settle()
     assert (proxy.answers, proxy.mismatched, proxy.guessed) == ([], [], [])
-    server.send(asked.upstream_id + b"!", port_of(asked))
+    server.send(asked.number + b"!", port_of(asked))
     await eventually(lambda: proxy.answers)
     other.close()
 
@@ -494,7 +494,7 @@ async def test_a_late_answer_answers_nothing(proxy: Proxy, server: Server) -> No
     asked = proxy.ask()
     proxy.forget(asked)
     proxy.forget(asked)
-    server.send(asked.upstream_id + b"!", port_of(asked))
+    server.send(asked.number + b"!", port_of(asked))
     await eventually(lambda: proxy.mismatched)
     assert proxy.answers == []
 
@@ -504,7 +504,7 @@ async def test_a_late_answer_answers_nothing(proxy: Proxy, server: Server) -> No
 
 def wrong(*asked: Question) -> list[bytes]:
     """Ids on which nobody waits."""
-    waiting = {item.upstream_id for item in asked}
+    waiting = {item.number for item in asked}
     return [data for number in range(1000) if (data := number.to_bytes(2, "big")) not in waiting]
 
 
@@ -519,7 +519,7 @@ async def test_after_a_few_guesses_the_socket_is_given_up(proxy: Proxy, server: 
     assert (proxy.answers, proxy.failed) == ([], [])
     later = proxy.ask()
     assert port_of(later) != port
-    server.send(later.upstream_id + b"!", port_of(later))
+    server.send(later.number + b"!", port_of(later))
     await eventually(lambda: proxy.answers)
 
 
@@ -528,7 +528,7 @@ async def test_fewer_guesses_change_nothing(proxy: Proxy, server: Server) -> Non
     for number in wrong(*asked)[: dns_upstreams.MAX_MISMATCHES - 1]:
         server.send(number + b"!", port_of(asked[0]))
     for item in asked:
-        server.send(item.upstream_id + b"!", port_of(item))
+        server.send(item.number + b"!", port_of(item))
     await eventually(lambda: len(proxy.answers) == 2)
     assert len(proxy.mismatched) == dns_upstreams.MAX_MISMATCHES - 1
     assert proxy.guessed == []
@@ -541,7 +541,7 @@ async def test_late_answers_and_second_ones_are_no_guesses(proxy: Proxy, server:
     for item in given_up:
         proxy.forget(item)
     for item in (*given_up, *answered, *answered):
-        server.send(item.upstream_id + b"!", port_of(item))
+        server.send(item.number + b"!", port_of(item))
     await eventually(lambda: len(proxy.mismatched) == 2 * many)
     assert [item for item, _ in proxy.answers] == answered
     assert proxy.guessed == []
@@ -559,7 +559,7 @@ async def test_guesses_at_an_old_socket_do_not_touch_the_new_one(
     assert proxy.guessed == [old]
     assert is_closed(old)
     assert not is_closed(new)
-    server.send(new.upstream_id + b"!", port_of(new))
+    server.send(new.number + b"!", port_of(new))
     await eventually(lambda: proxy.answers)
 
 
@@ -608,14 +608,14 @@ async def test_closing_lets_answers_come(proxy: Proxy, server: Server) -> None:
     asked = proxy.ask()
     proxy.upstreams.close()
     assert not is_closed(asked)
-    server.send(asked.upstream_id + b"!", port_of(asked))
+    server.send(asked.number + b"!", port_of(asked))
     await eventually(lambda: is_closed(asked))
     assert [item for item, _ in proxy.answers] == [asked]
 
 
 async def test_closing_where_nobody_waits(proxy: Proxy, server: Server) -> None:
     asked = proxy.ask()
-    server.send(asked.upstream_id + b"!", port_of(asked))
+    server.send(asked.number + b"!", port_of(asked))
     await eventually(lambda: proxy.answers)
     proxy.upstreams.close()
     proxy.upstreams.close()
