@@ -51,7 +51,7 @@ def run(quick: bool) -> Report:
         [worker] = (int(found["pid"]) for found in place.lab.agent.status()["proxy"]["workers"])
         processes.pin(processes.tree(agent), processors.proxy)
         rows = [_slice(place, worker, agent, number) for number in range(slices)]
-        counters = place.lab.agent.status()["proxy"]["counters"]
+        counters = place.lab.agent.status()["counters"]
     told = [f"{name}: {count:,}" for name, count in sorted(counters.items()) if name.startswith(_TELLING)]
     return Report(NAME, rows, {}, (*NOTES, f"Counters: {', '.join(told) or 'none'}."))
 
