@@ -8,7 +8,7 @@ from pathlib import Path
 
 ZONE = "bench"
 COUNT = 10_000
-"""More than a worker remembers the questions of, so that whoever asks for them in turn is always judged anew."""
+"""So many that answers are no longer fresh when they come again; the questions a worker remembers."""
 V6_EVERY = 7
 TTL_S = 60
 _V4, _V6 = int(IPv4Address("198.18.0.0")), int(IPv6Address("2001:db8::"))

@@ -42,7 +42,7 @@ RATIOS = (
 )
 NOTES = (
     "Medians of the rounds; min and max: the slowest and the fastest round.",
-    f"hot: {HOT} names (or one) again and again; distinct: {COUNT:,} names in turn, too many to remember.",
+    f"hot: {HOT} names (or one) again and again; distinct: {COUNT:,} names in turn.",
     f"-{LOW_RATE}: so many questions per second, where latency is the way's; elsewhere {dnsperf.OUTSTANDING} questions",
     "are always unanswered, and latency is mostly waiting in line. added: what is more than direct's in the same case.",
     f"lost: questions of all rounds that were not answered within {dnsperf.TIMEOUT_S} s.",

@@ -31,7 +31,7 @@ class Way:
 
     @property
     def distinct(self) -> Sequence[str]:
-        """All, if they are so many that nobody remembers them; else none."""
+        """All, if they are many; else none."""
         return self.names if len(self.names) == COUNT else ()
 
 
