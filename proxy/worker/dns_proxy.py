@@ -80,7 +80,7 @@ class Asked(DnsExchange):
         self.route = route
         self.client = client
         self.parsed = parsed
-        self.key = client, data, route.server
+        self.key = client, data, route
         self.is_reported = False
         self.upstream: UpstreamSocket | None = None
         self.number = b""
@@ -150,8 +150,8 @@ class DnsProxy:
         self._pace = Pace()
         self._pool = SocketPool(self._answered, self._unreachable, self._ask_over_tcp, self._flush, self._pace)
         self._routes: dict[tuple[str, bytes], Route] = {}
-        self._waiting: dict[tuple[Address, bytes, Address], Asked] = {}
-        """By client, message and server, the oldest first."""
+        self._waiting: dict[tuple[Address, bytes, Route], Asked] = {}
+        """By client, message and route, the oldest first."""
         self._per_endpoint: Counter[int] = Counter()
         self._known: defaultdict[DnsJudge, dict[bytes, tuple[Query, DnsRuling]]] = defaultdict(dict)
         """Questions seen before, by their bytes behind the id."""
@@ -272,24 +272,23 @@ class DnsProxy:
 
     def _forward(self, asked: Asked) -> None:
         route = asked.route
-        waiting = self._waiting.get(asked.key)
-        if waiting is not None:
+        waiting = self._waiting.setdefault(asked.key, asked)
+        if waiting is not asked:
             # The client has lost patience. It is the same question, so it stays one.
             if waiting.upstream is not None:
                 self._pool.send(waiting, waiting.message)
             return
         endpoint = route.facts.source_endpoint
-        if len(self._waiting) >= self._limits.dns_max_pending:
+        self._per_endpoint[endpoint] += 1
+        if len(self._waiting) > self._limits.dns_max_pending:
             self._worker.reports.limit("dns_max_pending")
-        elif self._per_endpoint[endpoint] >= self._limits.dns_max_pending_per_endpoint:
+        elif self._per_endpoint[endpoint] > self._limits.dns_max_pending_per_endpoint:
             self._worker.reports.limit("dns_max_pending_per_endpoint")
         else:
-            self._waiting[asked.key] = asked
-            self._per_endpoint[endpoint] += 1
             if route.upstreams.ask(asked, asked.message, asked.started):
                 return
             self._worker.reports.counters["dns.no_way"] += 1
-            self._forget(asked)
+        self._forget(asked)
         self._reply(asked, failed(asked.message, asked.parsed), asked.started, SERVFAIL)
 
     # -- answers -------------------------------------------------------------------------------------------------------
@@ -339,8 +338,7 @@ class DnsProxy:
         self._pool.forget(asked)
 
     def _stop_waiting(self, asked: Asked) -> None:
-        if self._waiting.get(asked.key) is asked:
-            del self._waiting[asked.key]
+        if self._waiting.pop(asked.key, None) is not None:
             self._per_endpoint[asked.route.facts.source_endpoint] -= 1
 
     def _reply(self, asked: Asked, answer: bytes, now: int, rcode: int) -> None:
