@@ -9,6 +9,7 @@ from typing import Final
 from proxy.flows.wire import BUCKETS_MS
 
 BUCKETS: Final = len(BUCKETS_MS) + 1
+BOUNDS_NS: Final = tuple(bound * 1_000_000 for bound in BUCKETS_MS)
 
 
 @dataclass(slots=True)

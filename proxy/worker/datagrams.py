@@ -137,9 +137,6 @@ class Sender:
             return False
         return True
 
-    def close(self) -> None:
-        self._socket.close()
-
 
 @lru_cache(maxsize=4096)
 def _from(source: str) -> tuple[int, int, bytes]:

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
-from config.policy.resolved import Direction
+from config.policy.resolved import Direction, Protocol
 from parsers.dns.answer import fits
 from parsers.dns.judging import DnsExchange, DnsRuling
-from parsers.dns.message import DnsError, Query, read_query
+from parsers.dns.message import SERVFAIL, DnsError, Query, read_query
 from parsers.dns.replies import failed, malformed, refused, truncated
 from proxy.datapath import ConnectionFacts
 from proxy.flows import wire
@@ -33,9 +33,6 @@ from proxy.worker.judges import ConnectionRefused, DnsJudge
 
 if TYPE_CHECKING:
     from proxy.worker.main import Worker
-
-UDP: Final = 17
-SERVFAIL: Final = 2
 
 ROUTE_NS: Final = 1_000_000_000
 """What the kernel said of a client and a server is asked anew after this time, and at each new policy."""
@@ -131,7 +128,7 @@ def _described(number: int, route: Route, client: Address) -> wire.Connection:
         facts.destination_endpoint,
         facts.source_identity,
         facts.destination_identity,
-        UDP,
+        int(Protocol.UDP),
     )
 
 

@@ -18,13 +18,10 @@ from parsers.dns.judging import DnsExchange
 from parsers.dns.types import MNEMONICS
 from proxy.flows import wire
 from proxy.flows.dns_totals import TYPE_NAMES, UNKNOWN_TYPE
-from proxy.flows.durations import BUCKETS
+from proxy.flows.durations import BOUNDS_NS, BUCKETS
 from proxy.flows.model import Verdict
 from proxy.flows.wire import DnsOutcome
 from proxy.worker.judges import Note
-
-MAX_TOLD_RECORDS: Final = 64
-"""Addresses, aliases and types of an answer that a record tells."""
 
 MAX_LEARNT: Final = 4096
 """Answers that a batch can hand on: 200,000 a second."""
@@ -40,7 +37,6 @@ _MEMO: Final = 4096
 _MEMO_BYTES: Final = 1024
 """Longer ones are taken apart each time."""
 
-_BOUNDS_NS: Final = tuple(bound * 1_000_000 for bound in wire.BUCKETS_MS)
 _ADDRESS_TYPES: Final = frozenset(("A", "AAAA"))
 
 # What `IntEnum` costs when it is hashed would be half of what counting costs.
@@ -62,10 +58,10 @@ def record(exchange: DnsExchange, connection: int, offset_ns: int) -> wire.DnsEx
         query.name,
         query.query_type,
         exchange.rcode,
-        list(told.addresses[:MAX_TOLD_RECORDS]) if told else [],
+        list(told.addresses) if told else [],
         told.ttl if told else 0,
-        list(told.cnames[:MAX_TOLD_RECORDS]) if told else [],
-        list(told.types[:MAX_TOLD_RECORDS]) if told else [],
+        list(told.cnames) if told else [],
+        list(told.types) if told else [],
         exchange.rcode >= 0,
         exchange.answered - exchange.started if exchange.answered else 0,
         note.rule,
@@ -133,7 +129,7 @@ class DnsCounts:
         row.count += 1
         if answered:
             row.latency_ns += latency
-            row.buckets[bisect_left(_BOUNDS_NS, latency)] += 1
+            row.buckets[bisect_left(BOUNDS_NS, latency)] += 1
 
     def _outcome(self, exchange: DnsExchange, latency: int) -> int:
         """Of a query without a server's answer."""

@@ -16,6 +16,7 @@ from parsers.kafka.errors import ERROR_NAMES, error_code
 from parsers.kafka.judging import KafkaExchange
 from parsers.kafka.splicing import TOPIC_AUTHORIZATION_FAILED
 from proxy.flows import wire
+from proxy.flows.durations import BOUNDS_NS
 from proxy.flows.model import Verdict
 from proxy.worker.judges import Note
 
@@ -34,7 +35,6 @@ MAX_UNCONFIRMED_TOPICS: Final = 250
 UNKNOWN: Final = -1
 """A kind of request that is not known here; among error codes, Kafka's own for an unknown error."""
 
-_BOUNDS_NS: Final = tuple(bound * 1_000_000 for bound in wire.BUCKETS_MS)
 
 _Key = tuple[str, int, int, int]
 
@@ -109,7 +109,7 @@ class KafkaCounts:
                 row[0] += 1
             return
         latency = answered - exchange.started
-        bucket = 2 + bisect_left(_BOUNDS_NS, latency)
+        bucket = 2 + bisect_left(BOUNDS_NS, latency)
         for row in rows:
             row[0] += 1
             row[1] += latency
@@ -138,7 +138,7 @@ class KafkaCounts:
         """Count, sum of times, buckets."""
         row = self._counts.get(key)
         if row is None:
-            row = self._counts[key] = [0] * (3 + len(_BOUNDS_NS))
+            row = self._counts[key] = [0] * (3 + len(BOUNDS_NS))
         return row
 
     def _label(self, topic: str, is_confirmed: bool) -> str:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.policy.resolved import Direction
+from parsers.dns.answer import MAX_DESCRIBED
 from parsers.dns.judging import DnsExchange, DnsRuling
 from parsers.facts import DnsQuery
 from parsers.http.judging import Exchange
@@ -20,7 +21,7 @@ from proxy.flows.dns_totals import UNKNOWN_TYPE
 from proxy.flows.durations import BUCKETS
 from proxy.flows.model import Verdict
 from proxy.flows.wire import DnsOutcome
-from proxy.worker.dns_reports import MAX_LEARNT, MAX_LEARNT_ADDRESSES, MAX_TOLD_RECORDS, DnsCounts, record_types
+from proxy.worker.dns_reports import MAX_LEARNT, MAX_LEARNT_ADDRESSES, DnsCounts, record_types
 from proxy.worker.judges import Note
 from proxy.worker.reports import MAX_EXCHANGES_PER_BATCH, Reports
 from tests.proxy.worker.test_kafka_reports import made as made_kafka
@@ -134,7 +135,7 @@ def test_what_is_not_answered_has_neither_code_nor_latency() -> None:
 
 def test_long_answers_are_cut() -> None:
     (record,) = taken(made(reply=answer(*(address(f"192.0.2.{n}") for n in range(200))))).dns
-    assert (len(record.addresses), len(record.types)) == (MAX_TOLD_RECORDS, MAX_TOLD_RECORDS)
+    assert (len(record.addresses), len(record.types)) == (MAX_DESCRIBED, MAX_DESCRIBED)
 
 
 def test_a_connection_over_tcp_is_told_once() -> None:
