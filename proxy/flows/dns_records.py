@@ -8,28 +8,14 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address
 
-import msgspec
-
 from proxy.flows import summary
-from proxy.flows.enrich import Attribution
-from proxy.flows.links import Link, exchange_flow
+from proxy.flows.links import ExchangeRecord, exchange_flow
 from proxy.flows.model import L7, Dns, Flow, L7Type
 from proxy.flows.wire import DnsExchange
 
 
-class DnsRecord(msgspec.Struct, frozen=True, gc=False):
+class DnsRecord(ExchangeRecord[DnsExchange], frozen=True, gc=False):
     """A request or its response."""
-
-    verdict: int
-    event_type: int
-    response: bool
-    exchange: DnsExchange
-    link: Link
-    attribution: Attribution
-
-    @property
-    def time_ns(self) -> int:
-        return self.exchange.time_ns + (self.exchange.latency_ns if self.response else 0)
 
     def observation(self, uuid: str) -> Flow:
         return _dns_flow(self, uuid)

@@ -25,6 +25,7 @@ from proxy.flows.links import (
     ALLOWED,
     POLICY_DENIED_NAME,
     UNATTRIBUTED,
+    ExchangeRecord,
     Link,
     exchange_flow,
     policies,
@@ -51,19 +52,8 @@ _Judged = Exchange | KafkaExchange | DnsExchange
 _VERDICTS: Final = {int(verdict): verdict for verdict in Verdict}
 
 
-class HttpRecord(msgspec.Struct, frozen=True, gc=False):
+class HttpRecord(ExchangeRecord[Exchange], frozen=True, gc=False):
     """A request or its response."""
-
-    verdict: int
-    event_type: int
-    response: bool
-    exchange: Exchange
-    link: Link
-    attribution: Attribution
-
-    @property
-    def time_ns(self) -> int:
-        return self.exchange.time_ns + (self.exchange.latency_ns if self.response else 0)
 
     def observation(self, uuid: str) -> Flow:
         return _http_flow(self, uuid)

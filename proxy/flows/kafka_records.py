@@ -8,29 +8,15 @@ that nobody made.
 
 from __future__ import annotations
 
-import msgspec
-
 from config.policy.kafka_apis import API_NAMES
 from proxy.flows import summary
-from proxy.flows.enrich import Attribution
-from proxy.flows.links import Link, exchange_flow
+from proxy.flows.links import ExchangeRecord, exchange_flow
 from proxy.flows.model import L7, Flow, Kafka, L7Type
 from proxy.flows.wire import KafkaExchange
 
 
-class KafkaRecord(msgspec.Struct, frozen=True, gc=False):
+class KafkaRecord(ExchangeRecord[KafkaExchange], frozen=True, gc=False):
     """A request or its response."""
-
-    verdict: int
-    event_type: int
-    response: bool
-    exchange: KafkaExchange
-    link: Link
-    attribution: Attribution
-
-    @property
-    def time_ns(self) -> int:
-        return self.exchange.time_ns + (self.exchange.latency_ns if self.response else 0)
 
     def observation(self, uuid: str) -> Flow:
         return _kafka_flow(self, uuid)

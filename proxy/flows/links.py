@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol, TypedDict
+from typing import Final, Generic, Protocol, TypedDict, TypeVar
 
 import msgspec
 
@@ -53,29 +53,34 @@ class Link(msgspec.Struct, frozen=True, gc=False):
 
 class _Exchanged(Protocol):
     @property
+    def time_ns(self) -> int: ...
+    @property
+    def latency_ns(self) -> int: ...
+    @property
     def direction(self) -> int: ...
     @property
     def reason(self) -> str: ...
 
 
-class ExchangeRecord(Protocol):
+_E = TypeVar("_E", bound=_Exchanged)
+
+
+class ExchangeRecord(msgspec.Struct, Generic[_E], frozen=True, gc=False):
     """A request, or its response: what records of all protocols have."""
 
+    verdict: int
+    event_type: int
+    response: bool
+    exchange: _E
+    link: Link
+    attribution: Attribution
+
     @property
-    def verdict(self) -> int: ...
-    @property
-    def time_ns(self) -> int: ...
-    @property
-    def response(self) -> bool: ...
-    @property
-    def exchange(self) -> _Exchanged: ...
-    @property
-    def link(self) -> Link: ...
-    @property
-    def attribution(self) -> Attribution: ...
+    def time_ns(self) -> int:
+        return self.exchange.time_ns + (self.exchange.latency_ns if self.response else 0)
 
 
-def exchange_flow(record: ExchangeRecord, uuid: str, l7: L7, words: str) -> Flow:
+def exchange_flow(record: ExchangeRecord[_E], uuid: str, l7: L7, words: str) -> Flow:
     """`words`: the flow's summary."""
     exchange, link, reply = record.exchange, record.link, record.response
     verdict = Verdict(record.verdict)
