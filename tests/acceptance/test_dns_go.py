@@ -47,5 +47,5 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 @pytest.mark.parametrize("where", SERVERS)
 def test_go(node: Node, program: str, where: str, ip: int, options: str) -> None:
     node.lab.agent.client.delete("/v1/fqdn/cache")
-    configure(node, CLIENT, address_of(node, where, ip), *([f"options {options}"] if options else []))
+    configure(node, CLIENT, address_of(node, where, ip), options)
     check_told(resolve(node, CLIENT, program), "server misbehaving")

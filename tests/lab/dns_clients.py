@@ -3,7 +3,7 @@
     python -m tests.lab.dns_clients libc|threaded|cares[,...] FAMILY PORT NAME...
     (MUSL, built with musl-gcc; GO, built with go) FAMILY PORT NAME...
 
-FAMILY is 4, 6, or 0 for both. Each prints one JSON object a name: {"name", "addresses", "error", "seconds", "reached"},
+FAMILY is 4, 6, or 0 for both. Each prints one JSON object a name: {"name", "addresses", "error", "reached"},
 the first one also "by", the resolver.
 `reached`: something came back from the first address, a server's answer or a reset; false without an address.
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import socket
-import time
 from collections.abc import Callable
 
 FAMILIES = {0: socket.AF_UNSPEC, 4: socket.AF_INET, 6: socket.AF_INET6}
@@ -29,15 +28,7 @@ MUSL = r"""
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
-
-static double now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec + t.tv_nsec / 1e9;
-}
 
 static int reaches(const struct addrinfo *to)
 {
@@ -61,12 +52,10 @@ int main(int argc, char **argv)
 	char text[64];
 	hints.ai_family = *argv[1] == '4' ? AF_INET : *argv[1] == '6' ? AF_INET6 : AF_UNSPEC;
 	for (int i = 3; i < argc; i++) {
-		double start = now();
 		int error = getaddrinfo(argv[i], argv[2], &hints, &found);
-		double seconds = now() - start;
 		int reached = !error && reaches(found);
-		printf("{\"name\": \"%s\", \"error\": \"%s\", \"seconds\": %f, \"reached\": %s, \"addresses\": [", argv[i],
-			error ? gai_strerror(error) : "", seconds, reached ? "true" : "false");
+		printf("{\"name\": \"%s\", \"error\": \"%s\", \"reached\": %s, \"addresses\": [", argv[i],
+			error ? gai_strerror(error) : "", reached ? "true" : "false");
 		for (each = error ? NULL : found; each; each = each->ai_next) {
 			getnameinfo(each->ai_addr, each->ai_addrlen, text, sizeof text, NULL, 0, NI_NUMERICHOST);
 			printf("\"%s\"%s", text, each->ai_next ? ", " : "");
@@ -94,9 +83,8 @@ func main() {
 	network := map[string]string{"0": "ip", "4": "ip4", "6": "ip6"}[os.Args[1]]
 	resolver := net.Resolver{PreferGo: true}
 	for _, name := range os.Args[3:] {
-		start := time.Now()
 		found, err := resolver.LookupIP(context.Background(), network, name)
-		told := map[string]any{"name": name, "seconds": time.Since(start).Seconds(), "error": "", "reached": false}
+		told := map[string]any{"name": name, "error": "", "reached": false}
 		addresses := []string{}
 		for _, address := range found {
 			addresses = append(addresses, address.String())
@@ -156,14 +144,12 @@ def _aiohttp(kind: str) -> Resolve:
 
 def _look_up(resolve: Resolve, name: str, port: int, family: socket.AddressFamily) -> dict[str, object]:
     error, addresses = "", []
-    start = time.monotonic()
     try:
         addresses = resolve(name, port, family)
     except OSError as failure:
         error = failure.strerror or str(failure)
-    seconds = time.monotonic() - start
     reached = bool(addresses) and reaches(addresses[0], port)
-    return {"name": name, "addresses": addresses, "error": error, "seconds": seconds, "reached": reached}
+    return {"name": name, "addresses": addresses, "error": error, "reached": reached}
 
 
 def main() -> None:

@@ -44,11 +44,13 @@ SERVERS = {
 """What is where, by the names of the tests' parameters."""
 
 HTTP = 80
+UNWAITED_S = 30
+"""That resolvers would wait for an answer: longer than any of them may take altogether (`PATIENCE_S`)."""
+
 ALLOWED, REFUSED = "*.fixed.test", fresh(1)[0]
 """The refused name is one that knotd and dnsmasq have."""
 
 RECORDER = "shop/server-recorder"
-PROMPTLY_S = 2.0
 CROWD_SIZE = 1500
 FIRST_PORT = 20_000
 QUIET_MS = 800
@@ -328,9 +330,7 @@ def test_dig(node: Node, server: str, program: str) -> None:
 
 @pytest.mark.parametrize("program", DIGS)
 def test_dig_is_refused(node: Node, server: str, program: str) -> None:
-    start = time.monotonic()
     shown = _shown(node, CLIENT, *DIGS[program], f"@{server}", *f"+edns=0 {REFUSED} A {REFUSED} A +tcp".split())
-    assert time.monotonic() - start < PROMPTLY_S
     assert shown.count("status: REFUSED") == 2
     assert shown.count("Prohibited") == 2
 
@@ -418,7 +418,7 @@ def test_two_questions_with_one_id_from_one_socket(node: Node, ip: int, pod: str
     """Both are with the server before it answers one."""
     questions = [question("www.fixed.test", kind) for kind in ("A", "AAAA")]
     with _listening(node, ip) as listening, _connected(node, pod, node.address(RECORDER, ip)) as connection:
-        connection.settimeout(PROMPTLY_S)
+        connection.settimeout(PATIENCE_S)
         for asked in questions:
             connection.send(query(asked, 4711))
         for message, client in [listening.recvfrom(512) for _ in questions]:
@@ -549,9 +549,14 @@ ADDRESSES: dict[str, Sequence[str]] = {
 }
 
 
-def configure(node: Node, pod: str, server: str, *lines: str) -> None:
-    """/etc/resolv.conf of what is started in the pod from now on."""
-    text = "\n".join((f"nameserver {server}", *lines))
+def configure(
+    node: Node, pod: str, server: str, options: str = "", *, search: str = ".", timeout_s: int = UNWAITED_S
+) -> None:
+    """/etc/resolv.conf of what is started in the pod from now on.
+
+    Resolvers wait for longer than the tests do: whoever hears nothing and asks again is found out by that.
+    """
+    text = f"nameserver {server}\nsearch {search}\noptions timeout:{timeout_s} {options}"
     (node.lab.state.etc(pod) / "resolv.conf").write_text(f"{text}\n", encoding="ascii")
 
 
@@ -563,14 +568,13 @@ def resolve(node: Node, pod: str, *command: str, family: int = 0, names: Sequenc
 
 
 def check_told(told: Sequence[dict[str, Any]], error: str) -> None:
-    """Names are found, what they name is open, and the refused one fails like this, promptly."""
+    """Names are found, what they name is open, and the refused one fails like this."""
     assert [each["name"] for each in told] == list(ASKED)
     *found, refused = told
     assert {each["name"]: sorted(each["addresses"]) for each in found} == ADDRESSES
     assert [each["name"] for each in found if not each["reached"]] == []
     assert not refused["addresses"]
     assert error in refused["error"]
-    assert max(each["seconds"] for each in told) < PROMPTLY_S
 
 
 PYTHON = (sys.executable, "-m", "tests.lab.dns_clients")
@@ -587,7 +591,7 @@ AIOHTTP = {"threaded": GLIBC[""], "cares": "DNS server refused query"}
 
 @pytest.mark.parametrize("options", GLIBC)
 def test_glibc(node: Node, server: str, options: str) -> None:
-    configure(node, CLIENT, server, *([f"options {options}"] if options else []))
+    configure(node, CLIENT, server, options)
     check_told(resolve(node, CLIENT, *PYTHON, "libc"), GLIBC[options])
 
 
@@ -619,24 +623,24 @@ def test_musl(node: Node, server: str, musl: str) -> None:
     assert other["reached"]
     assert (len(large["addresses"]), large["error"]) == (len(direct["addresses"]), direct["error"])
     assert large["reached"] == bool(large["addresses"])
-    assert max(each["seconds"] for each in (www, other, large)) < PROMPTLY_S
 
 
 # -- what only refusals by NXDOMAIN can do -----------------------------------------------------------------------------
 
-SEARCH = ("search refused.test fixed.test", "options ndots:5 timeout:1")
+SEARCH = "refused.test fixed.test"
+NDOTS = "ndots:5"
 
 
 def test_a_refusal_ends_a_search(node: Node, musl: str) -> None:
     """To musl it is not even an answer: it waits for a better one, by default for 5 s."""
-    configure(node, CLIENT, address_of(node, "knotd", 4), *SEARCH)
+    server = address_of(node, "knotd", 4)
+    configure(node, CLIENT, server, NDOTS, search=SEARCH)
     glibc, cares = resolve(node, CLIENT, *PYTHON, "libc,cares", names=["www"])
     assert glibc["error"] == GLIBC[""]
     assert cares["error"] == AIOHTTP["cares"]
-    assert max(glibc["seconds"], cares["seconds"]) < PROMPTLY_S
+    configure(node, CLIENT, server, NDOTS, search=SEARCH, timeout_s=1)
     [told] = resolve(node, CLIENT, musl, names=["www"])
     assert told["error"] == "Try again"
-    assert 1 <= told["seconds"] < PROMPTLY_S
 
 
 @pytest.fixture(scope="module")
@@ -658,9 +662,8 @@ RESOLVERS = {"libc": "Name or service not known", "cares": "Domain name not foun
 @pytest.mark.parametrize("resolver", RESOLVERS)
 def test_a_search_goes_on_behind_an_nxdomain(softly: Node, musl: str, resolver: str, ip: int) -> None:
     command = [musl] if resolver == "musl" else [*PYTHON, resolver]
-    configure(softly, CLIENT, address_of(softly, "knotd", ip), *SEARCH)
+    configure(softly, CLIENT, address_of(softly, "knotd", ip), NDOTS, search=SEARCH)
     www, refused = resolve(softly, CLIENT, *command, names=["www", REFUSED])
     assert sorted(www["addresses"]) == sorted(WWW)
     assert www["reached"]
     assert refused["error"] == RESOLVERS[resolver]
-    assert max(www["seconds"], refused["seconds"]) < PROMPTLY_S
