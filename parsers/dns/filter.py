@@ -269,15 +269,15 @@ class DnsFilter:
             self._shared.counters["dns.mismatched"] += 1
             return self._failed(pending, now)
         try:
-            may_go_on = self.opener is None or self.opener.open(pending.query, message)
+            body = message[2:] if self.opener is None else self.opener.open(pending.query, message)
         except DnsError:
             self._shared.counters["dns.malformed_answers"] += 1
-            may_go_on = False
-        if not may_go_on:
+            body = b""
+        if not body:
             return self._failed(pending, now)
-        exchange.answer = message
+        exchange.answer = body
         self._record(exchange, now, message[3] & _RCODE)
-        return pending.head[:2] + message[2:]
+        return pending.head[:2] + body
 
     def _failed(self, pending: _Pending, now: int) -> bytes:
         """What the client gets for want of an answer."""

@@ -30,8 +30,8 @@ class DnsJudge(Protocol):
 class Opener(Protocol):
     """Opens what an answer tells, before the answer goes on to the client."""
 
-    def open(self, query: Query, answer: bytes) -> bool:
-        """False: the answer must not go on. Raises `DnsError` if it is broken."""
+    def open(self, query: Query, answer: bytes) -> bytes:
+        """What goes on behind the client's id. Empty: nothing of it must. Raises `DnsError` if it is broken."""
         ...
 
 
@@ -40,7 +40,7 @@ class DnsExchange:
     """One judged query and its answer. Times are the caller's, in ns.
 
     `answered` 0: there was no answer, and `rcode` (otherwise 0 to 15) is -1. `answer` is the server's message as it
-    went on to the client, but for its id; empty where the proxy answered by itself.
+    went on to the client, behind its id; empty where the proxy answered by itself.
     """
 
     tag: object

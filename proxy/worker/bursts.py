@@ -1,7 +1,12 @@
 """Many datagrams with one system call: sendmmsg(2), which Python's sockets do not have. recvmmsg(2) would gain nothing.
 
-The headers that the kernel wants are made once, with addresses of buffers that stay where they are; what differs from
-datagram to datagram is written into these buffers. Layouts are those of Linux with 64 bits (`struct mmsghdr`).
+The headers that the kernel wants are made once, with addresses of places that stay where they are. What differs from
+datagram to datagram lies in its slot in one piece, so that one assignment writes it:
+
+    address of the data | its length | name, control data | data
+    └── struct iovec, written from here on ─────────────────────▶
+
+Layouts are those of Linux with 64 bits (`struct mmsghdr`).
 """
 
 from __future__ import annotations
@@ -21,8 +26,8 @@ MAX_BYTES: Final = 1500
 """Of a datagram that is sent in this way."""
 
 _BUSY_NS: Final = 30_000
-_NAME_ROOM: Final = 32
-_CONTROL_ROOM: Final = 64
+_NAME_BYTES: Final = 32
+_ENVELOPE: Final = struct.Struct(f"{_NAME_BYTES}s64s")  # name, control data
 _CONTROL_HEADER: Final = struct.Struct("@Nii")  # length, level, type
 _HEADER: Final = struct.Struct("@PI4xPNPNi4xI4x")
 _VECTOR: Final = struct.Struct("@PN")
@@ -49,32 +54,27 @@ class Pace:
 
 
 class Burst:
-    """Datagrams that go together. Each has a name (a `sockaddr`) and control data of these sizes; 0: there is none."""
+    """Datagrams that go together. Each has a name (a `sockaddr`) and control data of these sizes; 0, 0: no envelope."""
 
     def __init__(self, name_bytes: int = 0, control_bytes: int = 0) -> None:
-        buffers = [ctypes.create_string_buffer(MOST * size) for size in (MAX_BYTES, _NAME_ROOM, _CONTROL_ROOM)]
-        self._vectors = ctypes.create_string_buffer(MOST * _VECTOR.size)
+        before_data = _VECTOR.size + (_ENVELOPE.size if name_bytes else 0)
+        self._stride = before_data + MAX_BYTES + -(before_data + MAX_BYTES) % _VECTOR.size
+        slots = ctypes.create_string_buffer(MOST * self._stride)
+        self._slots = memoryview(slots).cast("B")
         self._headers = ctypes.create_string_buffer(MOST * _HEADER.size)
-        self._data, self._names, self._controls = (memoryview(buffer).cast("B") for buffer in buffers)
-        data, names, controls, vectors = map(ctypes.addressof, (*buffers, self._vectors))
         for slot in range(MOST):
-            _VECTOR.pack_into(self._vectors, slot * _VECTOR.size, data + slot * MAX_BYTES, 0)
-            name = names + slot * _NAME_ROOM if name_bytes else 0
-            control = controls + slot * _CONTROL_ROOM if control_bytes else 0
-            vector = vectors + slot * _VECTOR.size
+            vector = ctypes.addressof(slots) + slot * self._stride
+            _VECTOR.pack_into(slots, slot * self._stride, vector + before_data, 0)
+            name = vector + _VECTOR.size if name_bytes else 0
+            control = name + _NAME_BYTES if name_bytes else 0
             header = (name, name_bytes, vector, 1, control, control_bytes, 0, 0)
             _HEADER.pack_into(self._headers, slot * _HEADER.size, *header)
 
-    def put(self, slot: int, data: bytes, name: bytes = b"", control: bytes = b"") -> None:
-        """In one of the places 0 … `MOST` - 1. `data` has at most `MAX_BYTES`."""
-        at, size = slot * MAX_BYTES, len(data)
-        self._data[at : at + size] = data
-        _SIZE.pack_into(self._vectors, slot * _VECTOR.size + _SIZE.size, size)
-        if name:
-            at = slot * _NAME_ROOM
-            self._names[at : at + len(name)] = name
-            at = slot * _CONTROL_ROOM
-            self._controls[at : at + len(control)] = control
+    def put(self, slot: int, data: bytes, envelope: bytes = b"") -> None:
+        """In one of the slots 0 … `MOST` - 1. `data` has at most `MAX_BYTES`; `envelope`: where there is one."""
+        written = _SIZE.pack(len(data)) + envelope + data
+        at = slot * self._stride + _SIZE.size
+        self._slots[at : at + len(written)] = written
 
     def send(self, fd: int, count: int) -> list[tuple[int, int]]:
         """The first `count` of them. Returns (slot, error number) of those that the kernel did not take."""
@@ -88,6 +88,11 @@ class Burst:
                 sent = 1
             done += sent
         return refused
+
+
+def envelope(name: bytes, control: bytes) -> bytes:
+    """Whom a datagram is for, a `sockaddr`, and its control message, as `Burst.put` takes them."""
+    return _ENVELOPE.pack(name, control)
 
 
 def control_data(level: int, kind: int, data: bytes) -> bytes:

@@ -11,7 +11,7 @@ import contextlib
 import ctypes
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
@@ -32,7 +32,6 @@ _SO_RCVBUFFORCE: Final = 33
 _UDP_HEADER: Final = struct.Struct("!HHHH")
 _UDP_CHECKSUM_AT: Final = 6
 _TRUNCATED: Final = int(socket.MSG_TRUNC)
-_SOCKADDR: Final = {socket.AF_INET: 16, socket.AF_INET6: 28}
 
 MAX_QUESTION: Final = 4096
 """Bytes of one datagram from a client. A question has hundreds."""
@@ -79,17 +78,15 @@ class Receiver:
         self._receive = sock.recvmsg
         self.fileno = sock.fileno
 
-    def read(self, count: int) -> Iterator[tuple[bytes, Address, bytes]]:
-        """Up to `count` datagrams: (data, client, where it was sent to, as for `origin`). The last is empty if the data
-        is cut off.
+    def read(self) -> tuple[bytes, Address, bytes] | None:
+        """A datagram: (data, client, where it was sent to, as for `origin`). The last is empty if the data is cut off.
+        None: there is none.
         """
-        receive = self._receive
-        for _ in range(count):
-            try:
-                data, control, flags, client = receive(MAX_QUESTION, CONTROL_BYTES)
-            except OSError:
-                return
-            yield data, client[:2], control[0][2] if control and not flags & _TRUNCATED else b""
+        try:
+            data, control, flags, client = self._receive(MAX_QUESTION, CONTROL_BYTES)
+        except OSError:
+            return None
+        return data, client[:2], control[0][2] if control and not flags & _TRUNCATED else b""
 
 
 class Sender:
@@ -106,7 +103,7 @@ class Sender:
             self._socket.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
         else:
             self._socket.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, _PMTUDISC_DONT)
-        self._burst = Burst(_SOCKADDR[family], len(_control(LOOPBACK[family])))
+        self._burst = Burst(len(_name(LOOPBACK[family])), len(_control(LOOPBACK[family])))
 
     def send_all(self, datagrams: Sequence[tuple[Address, Address, bytes]]) -> int:
         """(source, destination, data) of each. Says how many the kernel did not take."""
@@ -120,7 +117,7 @@ class Sender:
                 refused += not self.send(source, destination, data)
                 continue
             header = _UDP_HEADER.pack(source[1], destination[1], size, 0)
-            burst.put(slot, header + data, _to(destination[0]), _control(source[0]))
+            burst.put(slot, header + data, _envelope(source[0], destination[0]))
             slot += 1
             if slot == bursts.MOST:
                 refused += len(burst.send(fd, slot))
@@ -147,14 +144,17 @@ def _from(source: str) -> tuple[int, int, bytes]:
     return socket.IPPROTO_IP, IP_PKTINFO, bytes(4) + packed + bytes(4)
 
 
-@lru_cache(maxsize=4096)
 def _control(source: str) -> bytes:
     """The same as the kernel reads it."""
     return bursts.control_data(*_from(source))
 
 
 @lru_cache(maxsize=4096)
-def _to(destination: str) -> bytes:
+def _envelope(source: str, destination: str) -> bytes:
+    return bursts.envelope(_name(destination), _control(source))
+
+
+def _name(destination: str) -> bytes:
     """The `sockaddr` of a raw socket's destination."""
     packed = ip_address(destination).packed
     if len(packed) == 16:

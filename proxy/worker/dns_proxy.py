@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import Counter, defaultdict
 from dataclasses import dataclass
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
@@ -45,16 +44,31 @@ _MEMO_BYTES: Final = 512
 _LOOK_EVERY_S: Final = 0.25
 
 
+_Known = dict[bytes, tuple[Query, DnsRuling]]
+"""Questions seen before, by their bytes behind the id."""
+
+
+@dataclass(slots=True)
+class Pending:
+    """Questions of one endpoint that wait for an answer."""
+
+    count: int = 0
+
+
 @dataclass(slots=True, eq=False)
 class Route:
-    """Everything that questions of one client to one server have in common."""
+    """Everything that questions of one client to one server have in common.
 
-    client: str
+    `known` is shared by all routes of the judge, `pending` by all of the endpoint.
+    """
+
     server: Address
     facts: ConnectionFacts
     judge: DnsJudge | ConnectionRefused
+    known: _Known
+    pending: Pending
     upstreams: Upstreams
-    sender: Sender
+    unsent: list[tuple[Address, Address, bytes]]
     expires: int
 
 
@@ -149,9 +163,9 @@ class DnsProxy:
         self._routes: dict[tuple[str, bytes], Route] = {}
         self._waiting: dict[tuple[Address, bytes, Route], Asked] = {}
         """By client, message and route, the oldest first."""
-        self._per_endpoint: Counter[int] = Counter()
-        self._known: defaultdict[DnsJudge, dict[bytes, tuple[Query, DnsRuling]]] = defaultdict(dict)
-        """Questions seen before, by their bytes behind the id."""
+        self._pending: dict[int, Pending] = {}
+        """By endpoint."""
+        self._known: dict[DnsJudge | ConnectionRefused, _Known] = {}
         self._remembered = 0
 
     def serve(self) -> None:
@@ -165,11 +179,9 @@ class DnsProxy:
         for route in self._routes.values():
             route.upstreams.close()
         self._routes.clear()
-        self._forget_questions()
-
-    def _forget_questions(self) -> None:
         self._known.clear()
         self._remembered = 0
+        self._pending = {endpoint: pending for endpoint, pending in self._pending.items() if pending.count}
 
     @property
     def is_idle(self) -> bool:
@@ -178,10 +190,13 @@ class DnsProxy:
     # -- questions -----------------------------------------------------------------------------------------------------
 
     def _read(self, receiver: Receiver) -> None:
-        family, question = receiver.family, self._question
-        for data, client, sent_to in receiver.read(self._pace.begin()):
+        for _ in range(self._pace.begin()):
+            found = receiver.read()
+            if found is None:
+                break
+            data, client, sent_to = found
             if sent_to:
-                question(family, data, client, sent_to)
+                self._question(receiver.family, data, client, sent_to)
             else:
                 self._worker.reports.counters["dns.malformed"] += 1
         self._flush()
@@ -197,7 +212,7 @@ class DnsProxy:
         if isinstance(judge, ConnectionRefused):
             self._refuse_route(route, judge, data, client, now)
             return
-        found = self._known[judge].get(data[2:])
+        found = route.known.get(data[2:])
         if found is None:
             found = self._judge(route, judge, data, client, now)
             if found is None:
@@ -226,9 +241,16 @@ class DnsProxy:
             known.upstreams.close()
         elif len(self._routes) >= MAX_ROUTES:
             self.judge_anew()
-        upstreams = Upstreams(client[0], server, self._pool)
-        sender = self._senders[family]
-        route = self._routes[key] = Route(client[0], server, facts, judge, upstreams, sender, now + ROUTE_NS)
+        route = self._routes[key] = Route(
+            server,
+            facts,
+            judge,
+            self._known.setdefault(judge, {}),
+            self._pending.setdefault(facts.source_endpoint, Pending()),
+            Upstreams(client[0], server, self._pool),
+            self._unsent[self._senders[family]],
+            now + ROUTE_NS,
+        )
         return route
 
     def _judge(
@@ -243,8 +265,10 @@ class DnsProxy:
         found = query, judge.rule_dns(query.facts)
         if len(data) <= _MEMO_BYTES:
             if self._remembered >= MAX_MEMO:
-                self._forget_questions()
-            self._known[judge][data[2:]] = found
+                for known in self._known.values():
+                    known.clear()
+                self._remembered = 0
+            route.known[data[2:]] = found
             self._remembered += 1
         return found
 
@@ -275,14 +299,13 @@ class DnsProxy:
             if waiting.upstream is not None:
                 self._pool.send(waiting, waiting.message)
             return
-        endpoint = route.facts.source_endpoint
-        self._per_endpoint[endpoint] += 1
+        route.pending.count += 1
         if len(self._waiting) > self._limits.dns_max_pending:
             self._worker.reports.limit("dns_max_pending")
-        elif self._per_endpoint[endpoint] > self._limits.dns_max_pending_per_endpoint:
+        elif route.pending.count > self._limits.dns_max_pending_per_endpoint:
             self._worker.reports.limit("dns_max_pending_per_endpoint")
         else:
-            if route.upstreams.ask(asked, asked.message, asked.started):
+            if route.upstreams.ask(asked, asked.key[1], asked.started):
                 return
             self._worker.reports.counters["dns.no_way"] += 1
         self._forget(asked)
@@ -301,19 +324,19 @@ class DnsProxy:
         # That of the policy that is in force now.
         opener = self._worker.opener(route.facts.source_endpoint)
         try:
-            is_open = opener.open(asked.parsed, answer)
+            body = opener.open(asked.parsed, answer)
         except DnsError as error:
             self._worker.reports.counters["dns.malformed_answers"] += 1
             tag = Datagram(self._worker.next_id(), route, asked.client)
             self._worker.reports.failure(
                 tag, now, Verdict.ERROR, Direction.EGRESS, error.reason, "malformed DNS answer"
             )
-            is_open = False
-        if not is_open:
+            body = b""
+        if body:
+            asked.answer = body
+            self._reply(asked, asked.key[1][:2] + body, now, body[1] & 15)
+        else:
             self._fail(asked)
-            return True
-        asked.answer = answer
-        self._reply(asked, asked.message[:2] + answer[2:], now, answer[3] & 15)
         return True
 
     def _unreachable(self, asked: Asked) -> None:
@@ -336,24 +359,26 @@ class DnsProxy:
 
     def _stop_waiting(self, asked: Asked) -> None:
         if self._waiting.pop(asked.key, None) is not None:
-            self._per_endpoint[asked.route.facts.source_endpoint] -= 1
+            asked.route.pending.count -= 1
 
     def _reply(self, asked: Asked, answer: bytes, now: int, rcode: int) -> None:
         asked.answered = now
         asked.rcode = rcode
         self._exchanges.append(asked)
-        self._send(asked.route, asked.client, answer)
+        asked.route.unsent.append((asked.route.server, asked.client, answer))
 
     def _send(self, route: Route, client: Address, answer: bytes) -> None:
         """With the next `_flush`."""
-        self._unsent[route.sender].append((route.server, client, answer))
+        route.unsent.append((route.server, client, answer))
 
     def _flush(self) -> None:
         """At the end of whatever reads: all that is to be sent goes in one go, so that nobody is woken up for each."""
         self._pool.flush()
         for sender, datagrams in self._unsent.items():
             if datagrams:
-                self._worker.reports.counters["dns.unsent"] += sender.send_all(datagrams)
+                lost = sender.send_all(datagrams)
+                if lost:
+                    self._worker.reports.counters["dns.unsent"] += lost
                 datagrams.clear()
         self._pace.end()
 
@@ -375,5 +400,3 @@ class DnsProxy:
                 self._fail(asked)
             self._pool.close_idle(monotonic_ns())
             self._flush()
-            for endpoint in [key for key, count in self._per_endpoint.items() if not count]:
-                del self._per_endpoint[endpoint]

@@ -31,6 +31,7 @@ MAX_LEARNT_ADDRESSES: Final = 65536
 
 _HEADER: Final = 12
 _NO_ID: Final = bytes(2)
+_BODY_HEADER: Final = _HEADER - len(_NO_ID)
 _MEMO: Final = 4096
 """Answers that are remembered with what they say."""
 
@@ -71,13 +72,13 @@ def record(exchange: DnsExchange, connection: int, offset_ns: int) -> wire.DnsEx
 
 
 def _described(answer: bytes) -> Described:
-    """Answers that are alike, but for their ids, are taken apart once."""
-    return _remembered(_NO_ID + answer[2:]) if len(answer) <= _MEMO_BYTES else describe(answer)
+    """Answers that are alike are taken apart once."""
+    return _remembered(answer) if len(answer) <= _MEMO_BYTES else describe(_NO_ID + answer)
 
 
 @lru_cache(maxsize=_MEMO)
 def _remembered(answer: bytes) -> Described:
-    return describe(answer)
+    return describe(_NO_ID + answer)
 
 
 @dataclass(slots=True)
@@ -105,15 +106,15 @@ class DnsCounts:
     def __init__(self, timeout_ns: int = 0) -> None:
         self._timeout_ns = timeout_ns
         self._rows: dict[_Key, _Row] = {}
-        self._alike: dict[tuple[str, int, int, bytes], _Alike] = {}
+        self._alike: dict[bytes | tuple[str, int, int, bytes], _Alike] = {}
         self._used: list[_Alike] = []
 
     def add(self, exchange: DnsExchange) -> None:
         answer, answered = exchange.answer, exchange.answered
         latency = answered - exchange.started if answered else 0
         outcome = _SERVED if answer else self._outcome(exchange, latency)
-        # Answers that are alike differ in their ids.
-        kind = (exchange.query.query_type, outcome, exchange.rcode, answer[2:])
+        # An answer begins with its code, and behind its header there is the question.
+        kind = answer if len(answer) > _BODY_HEADER else (exchange.query.query_type, outcome, exchange.rcode, answer)
         alike = self._alike.get(kind)
         if alike is None:
             alike = self._first(exchange, outcome)
@@ -141,7 +142,7 @@ class DnsCounts:
         return _TIMEOUT if is_late or exchange.rcode < 0 else _FAILED
 
     def _first(self, exchange: DnsExchange, outcome: int) -> _Alike:
-        types = record_types(exchange.answer) if exchange.answer else ()
+        types = record_types(_NO_ID + exchange.answer) if exchange.answer else ()
         addresses = sum(name in _ADDRESS_TYPES for name in types)
         asked = exchange.query.query_type
         key = (

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from errno import EAGAIN, EBADF, ECONNREFUSED
 from socket import socket
+from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from proxy.worker.bursts import FEW, MAX_BYTES, MOST, Burst, Pace
@@ -35,22 +36,27 @@ MAX_SOCKETS: Final = 1024
 MAX_SOCKETS_PER_CLIENT: Final = 128
 """Nobody who asks silent servers by the hundred takes the sockets from others."""
 
-_RANDOM_BYTES: Final = 4096
+_NUMBERS: Final = Struct("2s" * 512)
+_CLOSED: Final = -1
 
 
 @dataclass(slots=True, eq=False)
 class UpstreamSocket:
-    """One socket to one server, and who waits there by the id of the question. `ids`: all that it has ever had."""
+    """One socket to one server, and who waits there by the id of the question. `ids`: all that it has ever had.
+
+    `until`: it takes new questions, monotonic ns. `unsent`: what goes with the next `SocketPool.flush`.
+    """
 
     sock: socket
     client: str
-    opened: int
+    until: int
     mismatches: int = 0
     waiting: dict[bytes, Asked] = field(default_factory=dict)
     ids: set[bytes] = field(default_factory=set)
+    unsent: list[tuple[Asked, bytes]] = field(default_factory=list)
 
     def may_take_more(self, now: int) -> bool:
-        return len(self.ids) < MAX_USES and now - self.opened <= MAX_AGE_NS and self.sock.fileno() >= 0
+        return now <= self.until and len(self.ids) < MAX_USES
 
 
 class Upstreams:
@@ -89,7 +95,7 @@ class Upstreams:
             sock = connect(self._client, self._server)
         except OSError:
             return None
-        self._current = self._pool.add(UpstreamSocket(sock, self._client, now), self)
+        self._current = self._pool.add(UpstreamSocket(sock, self._client, now + MAX_AGE_NS), self)
         return self._current
 
     def uses(self, upstream: UpstreamSocket) -> bool:
@@ -127,20 +133,18 @@ class SocketPool:
         self._on_guesses = on_guesses
         self._on_read = on_read
         self._pace = pace
-        self._unsent: defaultdict[UpstreamSocket, list[tuple[Asked, bytes]]] = defaultdict(list)
+        self._unsent: list[UpstreamSocket] = []
         self._burst = Burst()
         self._sockets: dict[UpstreamSocket, Upstreams] = {}
         self._per_client: Counter[str] = Counter()
-        self._random = b""
-        self._used = 0
+        self._numbers: list[bytes] = []
 
     def new_id(self, taken: set[bytes]) -> bytes:
         """Two bytes that nobody can foretell, and that no other question of the socket has had."""
         while True:
-            if self._used >= len(self._random):
-                self._random, self._used = os.urandom(_RANDOM_BYTES), 0
-            number = self._random[self._used : self._used + 2]
-            self._used += 2
+            if not self._numbers:
+                self._numbers = list(_NUMBERS.unpack(os.urandom(_NUMBERS.size)))
+            number = self._numbers.pop()
             if number not in taken:
                 return number
 
@@ -157,6 +161,7 @@ class SocketPool:
         if self._sockets.pop(upstream, None) is not None:
             asyncio.get_running_loop().remove_reader(upstream.sock.fileno())
             upstream.sock.close()
+            upstream.until = _CLOSED
             self._per_client[upstream.client] -= 1
             if not self._per_client[upstream.client]:
                 del self._per_client[upstream.client]
@@ -170,15 +175,19 @@ class SocketPool:
 
     def send(self, asked: Asked, message: bytes) -> None:
         """With the next `flush`, under the id of ours."""
-        assert asked.upstream is not None
-        self._unsent[asked.upstream].append((asked, asked.number + message[2:]))
+        upstream = asked.upstream
+        assert upstream is not None
+        if not upstream.unsent:
+            self._unsent.append(upstream)
+        upstream.unsent.append((asked, asked.number + message[2:]))
 
     def flush(self) -> None:
         """All at once: who is woken up by the first question finds the others, too."""
         if not self._unsent:
             return
-        unsent, self._unsent = self._unsent, defaultdict(list)
-        for upstream, questions in unsent.items():
+        unsent, self._unsent = self._unsent, []
+        for upstream in unsent:
+            questions, upstream.unsent = upstream.unsent, []
             for start in range(0, len(questions), MOST):
                 self._send_some(upstream, questions[start : start + MOST])
 

@@ -76,8 +76,8 @@ class Openings:
         known = self._memos[endpoint] = {}
         return known
 
-    def remember(self, memo: _Memo, question: bytes, answer: bytes, until: int) -> None:
-        if len(answer) > _MEMO_BYTES:
+    def remember(self, memo: _Memo, question: bytes, body: bytes, until: int) -> None:
+        if len(body) > _MEMO_BYTES:
             return
         if question not in memo:
             if self._remembered >= MAX_MEMO:
@@ -85,7 +85,7 @@ class Openings:
                     known.clear()
                 self._remembered = 0
             self._remembered += 1
-        memo[question] = answer[2:], until
+        memo[question] = body, until
 
 
 class Opener:
@@ -100,25 +100,30 @@ class Opener:
         self._window = 0
         self._left = 0
 
-    def open(self, query: Query, answer: bytes) -> bool:
-        """False: the addresses could not be opened, so the answer must not go out. Raises DnsError if it is broken."""
+    def open(self, query: Query, answer: bytes) -> bytes:
+        """The answer behind its id; the same as before is the very same object. Empty: the addresses could not be
+        opened, so the answer must not go out. Raises DnsError if it is broken.
+        """
         now, shared = monotonic_ns(), self._shared
         cuts = shared.names.cuts
         if cuts != self._cuts:
             self._cuts = cuts
             self._known.clear()
+        body = answer[2:]
         known = self._known.get(query.question)
-        if known is not None and now < known[1] and known[0] == answer[2:]:
-            return True
+        if known is not None and known[0] == body:
+            body = known[0]
+            if now < known[1]:
+                return body
         learnt = read_answer(answer, query)
         addresses = self._permitted(learnt.addresses)
         if addresses:
             groups = self._matcher.groups(query.facts.name)
             if groups and not self._write(addresses, groups, learnt.ttl, now):
-                return False
+                return b""
             shared.reports.learnt(self._endpoint, query.facts.name, addresses, learnt.ttl, now)
-        shared.remember(self._known, query.question, answer, now + _FRESH_NS)
-        return True
+        shared.remember(self._known, query.question, body, now + _FRESH_NS)
+        return body
 
     def _permitted(self, addresses: tuple[bytes, ...]) -> list[bytes]:
         shared = self._shared

@@ -76,7 +76,7 @@ def made(
     note = Note(verdict, Direction.EGRESS, 7, 3, "" if permit else "because")
     code = rcode if rcode is not None else reply[3] & 15 if reply else 5
     query = DnsQuery(name, kind)
-    return DnsExchange(tag or Datagrams(1), query, DnsRuling(permit, note), 5 * MS, answered, code, reply)
+    return DnsExchange(tag or Datagrams(1), query, DnsRuling(permit, note), 5 * MS, answered, code, reply[2:])
 
 
 def taken(

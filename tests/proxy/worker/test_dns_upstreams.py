@@ -187,10 +187,15 @@ async def test_ids_are_not_those_of_the_client(proxy: Proxy, server: Server) -> 
     assert len(steps) > 150, "nobody can foretell the next one"
 
 
+def draw(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
+    """What chance has to give: these ids first."""
+    wanted = b"".join(number.to_bytes(2, "big") for number in reversed(numbers))
+    monkeypatch.setattr(os, "urandom", lambda size: wanted.rjust(size, b"?"))
+
+
 async def test_a_socket_has_no_id_twice(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that comes too late is never that to another question."""
-    drawn = iter([b"\0\1" * 3, b"\0\1\0\1\0\2", b"\0\1\0\3"])
-    monkeypatch.setattr(os, "urandom", lambda _: next(drawn))
+    draw(monkeypatch, 1, 1, 1, 2, 1, 2, 3)
     asked = []
     for _ in range(3):
         asked.append(proxy.ask())
@@ -467,8 +472,7 @@ async def test_an_answer_on_another_socket_answers_nothing(
     proxy: Proxy, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dns_upstreams, "MAX_USES", 1)
-    drawn = iter([b"\0\1", b"\0\2"])
-    monkeypatch.setattr(os, "urandom", lambda _: next(drawn))
+    draw(monkeypatch, 1, 2)
     first, second = proxy.ask(), proxy.ask()
     server.send(first.number + b"!", port_of(second))
     await eventually(lambda: proxy.mismatched)
