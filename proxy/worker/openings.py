@@ -1,13 +1,14 @@
 """Answers that open addresses: the map `names` is written before an answer goes on, and the agent told afterwards.
 
-An answer seen a moment ago is not looked at again: until the agent must hear of it anew, a lookup in a dictionary is
-all it costs.
+An answer that has been seen is not taken apart again, and until the agent must hear of it anew, a lookup in a
+dictionary is all it costs.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from time import monotonic_ns
 from typing import Final
@@ -26,14 +27,28 @@ GRACE_S: Final = 5
 _FRESH_NS: Final = 2_000_000_000
 """For so long the same answer needs no new report. Must be well below the grace."""
 
-MAX_MEMO: Final = 32768
-"""Answers remembered, of all endpoints."""
+MAX_MEMO: Final = 16384
+"""Answers remembered, of all endpoints: at most some 35 MiB."""
 
 _MEMO_BYTES: Final = 512
 """Longer ones are not."""
 
-_Memo = dict[bytes, tuple[bytes, int]]
-"""Question → the answer behind its id, and until when it is fresh."""
+
+@dataclass(slots=True)
+class _Seen:
+    """An answer behind its id, and what it opens: `addresses` to `groups`, for `ttl` seconds. `fresh_until`: there is
+    nothing to do for the same one, monotonic ns.
+    """
+
+    body: bytes
+    addresses: list[bytes]
+    groups: tuple[int, ...]
+    ttl: int
+    fresh_until: int = 0
+
+
+_Memo = dict[bytes, _Seen]
+"""By question."""
 
 
 class ProtectedAddresses:
@@ -76,8 +91,8 @@ class Openings:
         known = self._memos[endpoint] = {}
         return known
 
-    def remember(self, memo: _Memo, question: bytes, body: bytes, until: int) -> None:
-        if len(body) > _MEMO_BYTES:
+    def remember(self, memo: _Memo, question: bytes, seen: _Seen) -> None:
+        if len(seen.body) > _MEMO_BYTES:
             return
         if question not in memo:
             if self._remembered >= MAX_MEMO:
@@ -85,7 +100,7 @@ class Openings:
                     known.clear()
                 self._remembered = 0
             self._remembered += 1
-        memo[question] = body, until
+        memo[question] = seen
 
 
 class Opener:
@@ -110,20 +125,24 @@ class Opener:
             self._cuts = cuts
             self._known.clear()
         body = answer[2:]
-        known = self._known.get(query.question)
-        if known is not None and known[0] == body:
-            body = known[0]
-            if now < known[1]:
-                return body
+        seen = self._known.get(query.question)
+        if seen is None or seen.body != body:
+            seen = self._read(query, answer, body)
+        elif now < seen.fresh_until:
+            return seen.body
+        if seen.addresses:
+            if seen.groups and not self._write(seen, now):
+                return b""
+            shared.reports.learnt(self._endpoint, query.facts.name, seen.addresses, seen.ttl, now)
+        seen.fresh_until = now + _FRESH_NS
+        shared.remember(self._known, query.question, seen)
+        return seen.body
+
+    def _read(self, query: Query, answer: bytes, body: bytes) -> _Seen:
         learnt = read_answer(answer, query)
         addresses = self._permitted(learnt.addresses)
-        if addresses:
-            groups = self._matcher.groups(query.facts.name)
-            if groups and not self._write(addresses, groups, learnt.ttl, now):
-                return b""
-            shared.reports.learnt(self._endpoint, query.facts.name, addresses, learnt.ttl, now)
-        shared.remember(self._known, query.question, body, now + _FRESH_NS)
-        return body
+        groups = self._matcher.groups(query.facts.name) if addresses else ()
+        return _Seen(body, addresses, groups, learnt.ttl)
 
     def _permitted(self, addresses: tuple[bytes, ...]) -> list[bytes]:
         shared = self._shared
@@ -135,14 +154,14 @@ class Opener:
             del found[shared.options.addresses_per_name :]
         return found
 
-    def _write(self, addresses: list[bytes], groups: tuple[int, ...], ttl: int, now: int) -> bool:
+    def _write(self, seen: _Seen, now: int) -> bool:
         shared = self._shared
-        if not self._may_open(len(addresses), now):
+        if not self._may_open(len(seen.addresses), now):
             shared.reports.limit("dns_max_addresses")
             return False
-        until = boottime() + max(ttl, shared.options.min_ttl) + GRACE_S
+        until = boottime() + max(seen.ttl, shared.options.min_ttl) + GRACE_S
         try:
-            shared.names.open(self._endpoint, addresses, groups, until, shared.options.max_delay_s)
+            shared.names.open(self._endpoint, seen.addresses, seen.groups, until, shared.options.max_delay_s)
         except MapFull:
             shared.reports.limit("bpf_names_map_max")
             return False
