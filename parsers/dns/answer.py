@@ -19,8 +19,8 @@ from struct import error
 from typing import Final
 
 from parsers.dns.message import HEADER, MAX_LABEL, RECORD, DnsError, Query
-from parsers.dns.names import Names, text
-from parsers.dns.types import AAAA, ANY, CNAME, HTTPS, IN, OPT, SVCB, A, type_name
+from parsers.dns.names import Names
+from parsers.dns.types import AAAA, ANY, CNAME, HTTPS, IN, OPT, SVCB, A
 
 MAX_MESSAGE: Final = 65535
 MAX_RECORDS: Final = 4096
@@ -31,9 +31,6 @@ MAX_CHAIN: Final = 16
 
 MAX_TTL: Final = 604800
 """A week, as resolvers have it."""
-
-MAX_DESCRIBED: Final = 64
-"""Of each kind of thing that is told of an answer."""
 
 _NO_COUNTS: Final = bytes(8)
 _ONE: Final = b"\0\1"
@@ -58,7 +55,7 @@ _WANTED: Final[dict[int, tuple[int, ...]]] = {
 }
 """By the type of the query: the types of records whose addresses count."""
 
-_ADDRESS_BYTES: Final = {A: 4, AAAA: 16}
+ADDRESS_BYTES: Final = {A: 4, AAAA: 16}
 _HINT_BYTES: Final = {4: 4, 6: 16}
 """`ipv4hint` and `ipv6hint`: bytes of one address."""
 
@@ -75,18 +72,6 @@ class Learnt:
 
 
 NOTHING: Final = Learnt((), 0)
-
-
-@dataclass(slots=True)
-class Described:
-    """What an answer says, whether it is so or not. `types`: of its records, one by one; `ttl`: the least of those
-    that have addresses or aliases.
-    """
-
-    addresses: tuple[bytes, ...]
-    ttl: int
-    cnames: tuple[str, ...]
-    types: tuple[str, ...]
 
 
 def fits(answer: bytes, query: Query) -> bool:
@@ -193,7 +178,7 @@ class _Reading:
             if end > length:
                 raise IndexError
             if group == IN:
-                wanted = _ADDRESS_BYTES.get(kind)
+                wanted = ADDRESS_BYTES.get(kind)
                 if wanted is not None:
                     if size != wanted:
                         raise DnsError("an address in a DNS answer has not the size of one", None)
@@ -202,7 +187,7 @@ class _Reading:
                 elif kind == CNAME:
                     self._add_alias(owner, ttl, names.read(at), end)
                 elif kind in self._wanted:
-                    hints = tuple(_hints(answer[at:end]))
+                    hints = tuple(hints_of(answer[at:end]))
                     if hints:
                         self.found.append((owner, ttl, hints))
             at = end
@@ -243,7 +228,7 @@ def cleaned_ttl(ttl: int) -> int:
     return 0 if ttl > _MAX_SIGNED else min(ttl, MAX_TTL)
 
 
-def _hints(data: bytes) -> Iterator[bytes]:
+def hints_of(data: bytes) -> Iterator[bytes]:
     """The addresses that an SVCB or HTTPS record with these data hints at, in their order (RFC 9460 §2.2). Raises
     IndexError if they are cut off.
     """
@@ -271,51 +256,3 @@ def _hints(data: bytes) -> Iterator[bytes]:
                 raise DnsError("an address in a DNS answer has not the size of one", None)
             yield from (data[place : place + wanted] for place in range(at, stop, wanted))
         at, last = stop, key
-
-
-def describe(answer: bytes) -> Described:
-    """For records of what went on; never raises. Of an answer that is broken: what comes before that."""
-    told = _Telling()
-    with suppress(DnsError, IndexError, error):
-        told.read(answer)
-    ttl = min(map(cleaned_ttl, told.ttls), default=0)
-    return Described(tuple(told.addresses[:MAX_DESCRIBED]), ttl, tuple(told.cnames), tuple(told.types))
-
-
-class _Telling:
-    """What has been read so far."""
-
-    def __init__(self) -> None:
-        self.addresses: list[bytes] = []
-        self.ttls: list[int] = []
-        self.cnames: list[str] = []
-        self.types: list[str] = []
-
-    def read(self, answer: bytes) -> None:
-        names = Names(answer)
-        at = HEADER
-        for _ in range(min(answer[4] << 8 | answer[5], MAX_DESCRIBED)):
-            at = names.read(at)[1] + 4
-        for _ in range(min(answer[6] << 8 | answer[7], MAX_DESCRIBED)):
-            at = names.read(at)[1]
-            kind, group, ttl, size = RECORD.unpack_from(answer, at)
-            at += _FIXED
-            if at + size > len(answer):
-                return
-            self.types.append(type_name(kind))
-            if group == IN:
-                self._read_data(answer, names, kind, ttl, at, at + size)
-            at += size
-
-    def _read_data(self, answer: bytes, names: Names, kind: int, ttl: int, at: int, end: int) -> None:
-        if kind in _ADDRESS_BYTES:
-            if end - at != _ADDRESS_BYTES[kind]:
-                return
-            self.addresses.append(answer[at:end])
-        elif kind == CNAME:
-            self.cnames.append(text(names.read(at)[0]))
-        elif kind in (SVCB, HTTPS):
-            self.addresses += _hints(answer[at:end])
-        else:
-            return
-        self.ttls.append(ttl)

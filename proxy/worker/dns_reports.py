@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
-from parsers.dns.answer import Described, describe
+from parsers.dns.described import Described, describe, record_types
 from parsers.dns.judging import DnsExchange
+from parsers.dns.message import HEADER
 from parsers.dns.types import MNEMONICS
 from proxy.flows import wire
 from proxy.flows.dns_totals import TYPE_NAMES, UNKNOWN_TYPE
@@ -29,9 +30,8 @@ MAX_LEARNT: Final = 4096
 MAX_LEARNT_ADDRESSES: Final = 65536
 """Addresses of all answers that a batch hands on."""
 
-_HEADER: Final = 12
 _NO_ID: Final = bytes(2)
-_BODY_HEADER: Final = _HEADER - len(_NO_ID)
+_BODY_HEADER: Final = HEADER - len(_NO_ID)
 _MEMO: Final = 4096
 """Answers that are remembered with what they say."""
 
@@ -142,7 +142,8 @@ class DnsCounts:
         return _TIMEOUT if is_late or exchange.rcode < 0 else _FAILED
 
     def _first(self, exchange: DnsExchange, outcome: int) -> _Alike:
-        types = record_types(_NO_ID + exchange.answer) if exchange.answer else ()
+        numbers = record_types(_NO_ID + exchange.answer) if exchange.answer else ()
+        types = tuple(MNEMONICS.get(number, UNKNOWN_TYPE) for number in numbers)
         addresses = sum(name in _ADDRESS_TYPES for name in types)
         asked = exchange.query.query_type
         key = (
@@ -181,38 +182,6 @@ class DnsCounts:
         if row is None:
             row = self._rows[key] = _Row()
         return row
-
-
-def record_types(answer: bytes) -> tuple[str, ...]:
-    """Of the records in the answer section (RFC 1035 §4.1), in their order.
-
-    The parser has accepted the answer before; in bytes that it would not accept, what is found may be anything.
-    """
-    if len(answer) < _HEADER:
-        return ()
-    questions, records = int.from_bytes(answer[4:6]), int.from_bytes(answer[6:8])
-    found: list[str] = []
-    try:
-        at = _HEADER
-        for _ in range(questions):
-            at = _behind_name(answer, at) + 4
-        for _ in range(records):
-            at = _behind_name(answer, at)
-            found.append(MNEMONICS.get(answer[at] << 8 | answer[at + 1], UNKNOWN_TYPE))
-            at += 10 + (answer[at + 8] << 8 | answer[at + 9])
-    except IndexError:
-        pass
-    return tuple(found)
-
-
-def _behind_name(message: bytes, at: int) -> int:
-    length = message[at]
-    while length:
-        if length >= 0xC0:
-            return at + 2
-        at += length + 1
-        length = message[at]
-    return at + 1
 
 
 class Lessons:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext, suppress
 
-from parsers.dns.answer import MAX_CHAIN, MAX_RECORDS, MAX_TTL, NOTHING, Learnt, describe, fits, read_answer
+from parsers.dns.answer import MAX_CHAIN, MAX_RECORDS, MAX_TTL, NOTHING, Learnt, fits, read_answer
+from parsers.dns.described import describe
 from parsers.dns.filter import DnsFilter, DnsShared
 from parsers.dns.judging import DnsExchange
 from parsers.dns.message import DnsError, Query, read_query

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parsers.dns.answer import MAX_CHAIN, MAX_RECORDS, MAX_TTL, NOTHING, Described, Learnt, describe, fits, read_answer
+from parsers.dns.answer import MAX_CHAIN, MAX_RECORDS, MAX_TTL, NOTHING, Learnt, fits, read_answer
 from parsers.dns.message import DnsError, Query
 from tests.parsers.dns.building import (
     AAAA,
@@ -36,7 +36,6 @@ from tests.parsers.dns.building import (
     packed,
     pointer,
     query,
-    query_bytes,
     rr,
     service,
     wire,
@@ -471,40 +470,3 @@ def test_as_many_records_as_there_may_be() -> None:
     data = answer(QUESTION, *(rr(A, bytes((10, 0, n >> 8, n & 255))) for n in range(4090)))
     assert len(read_answer(data, QUERY).addresses) == 4090
     assert _steps(data) < MOST_STEPS
-
-
-# -- descriptions ------------------------------------------------------------------------------------------------------
-
-
-def test_descriptions() -> None:
-    hints = rr(HTTPS, service((4, b"\xc0\0\2\7")), ttl=77)
-    data = answer(
-        QUESTION, alias(wire("B.test"), ttl=99), at(ONE, owner=B), at(SIX, owner=B), rr(TXT, b"\1a", ttl=1), hints
-    )
-    types = ("CNAME", "A", "AAAA", "TXT", "HTTPS")
-    assert describe(data) == Described(packed(ONE, SIX, "192.0.2.7"), 77, ("b.test",), types)
-    assert describe(answer(QUESTION, at(ONE, ttl=1 << 31), rr(65280, b""))).ttl == 0
-    assert describe(answer(QUESTION, flags=RESPONSE | NXDOMAIN)) == Described((), 0, (), ())
-    assert describe(message(b"", flags=RESPONSE | 1, questions=0)) == Described((), 0, (), ())
-
-
-def test_descriptions_end_where_it_breaks() -> None:
-    data = answer(QUESTION, at(ONE), at("192.0.2.2"), rr(A, b"x"), at(ONE, owner=pointer(9999)), at(ONE))
-    assert describe(data) == Described(packed(ONE, "192.0.2.2"), 300, (), ("A", "A", "A"))
-    assert describe(data[: BEHIND + 16 + 12]).types == ("A",)
-
-
-def test_descriptions_are_bounded() -> None:
-    told = describe(answer(QUESTION, *(at(f"192.0.2.{n}") for n in range(200))))
-    assert (len(told.addresses), len(told.types)) == (64, 64)
-    told = describe(answer(QUESTION, *[alias(f"{n}.test") for n in range(200)]))
-    assert (len(told.cnames), told.cnames[:2]) == (64, ("0.test", "1.test"))
-    assert len(describe(answer(QUESTION, rr(HTTPS, service((4, bytes(4000)))))).addresses) == 64
-
-
-@given(st.binary(max_size=120), st.integers(0, 3), st.integers(0, 0xFFFF))
-def test_any_bytes_can_be_described(data: bytes, questions: int, answers: int) -> None:
-    head = query_bytes()[:4] + questions.to_bytes(2, "big") + answers.to_bytes(2, "big") + bytes(4)
-    for whole in (data, head + data, head + QUESTION + data):
-        told = describe(whole)
-        assert len(told.types) <= 64

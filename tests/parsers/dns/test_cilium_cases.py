@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from parsers.dns.answer import NOTHING, Learnt, describe, read_answer
+from parsers.dns.answer import NOTHING, Learnt, read_answer
+from parsers.dns.described import describe
 from parsers.dns.message import DnsError, read_query
 from tests.parsers.dns.building import AAAA, alias, answer, at, message, packed, query, wire
 

@@ -11,7 +11,8 @@ import dnslib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parsers.dns.answer import MAX_TTL, Learnt, describe, read_answer
+from parsers.dns.answer import MAX_TTL, Learnt, read_answer
+from parsers.dns.described import describe
 from parsers.dns.message import DnsError, read_query
 from tests.parsers.dns.building import AAAA, ANY, CNAME, HTTPS, SVCB, A
 

@@ -7,11 +7,9 @@ from ipaddress import ip_address
 from struct import pack
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from config.policy.resolved import Direction
-from parsers.dns.answer import MAX_DESCRIBED
+from parsers.dns.described import MAX_DESCRIBED
 from parsers.dns.judging import DnsExchange, DnsRuling
 from parsers.facts import DnsQuery
 from parsers.http.judging import Exchange
@@ -21,7 +19,7 @@ from proxy.flows.dns_totals import UNKNOWN_TYPE
 from proxy.flows.durations import BUCKETS
 from proxy.flows.model import Verdict
 from proxy.flows.wire import DnsOutcome
-from proxy.worker.dns_reports import MAX_LEARNT, MAX_LEARNT_ADDRESSES, DnsCounts, record_types
+from proxy.worker.dns_reports import MAX_LEARNT, MAX_LEARNT_ADDRESSES, DnsCounts
 from proxy.worker.judges import Note
 from proxy.worker.reports import MAX_EXCHANGES_PER_BATCH, Reports
 from tests.proxy.worker.test_kafka_reports import made as made_kafka
@@ -242,18 +240,6 @@ def test_an_agent_that_reads_nothing_is_told_of_no_datagrams_later() -> None:
         assert batch is not None
         assert len(batch.connections) == 1
         outbox.lose(batch)
-
-
-@settings(deadline=None)
-@given(st.binary(max_size=80))
-def test_any_bytes_have_some_record_types(data: bytes) -> None:
-    found = record_types(answer(address("192.0.2.7"))[:12] + data)
-    assert len(found) <= 1
-
-
-@given(st.integers(0, len(PLAIN)))
-def test_an_answer_cut_off_has_the_types_before(size: int) -> None:
-    assert record_types(PLAIN[:size]) in ((), ("A",), ("A", "A"))
 
 
 # -- a batch has room for all protocols --------------------------------------------------------------------------------
