@@ -11,10 +11,6 @@ the transports' high-water marks allow.
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
-from collections.abc import Callable
-from enum import IntFlag
 from time import monotonic_ns
 from typing import TYPE_CHECKING, cast
 
@@ -32,18 +28,11 @@ from proxy.flows import wire
 from proxy.flows.model import Verdict
 from proxy.worker.floods import FLOODS
 from proxy.worker.judges import ConnectionJudge, ConnectionRefused, DnsJudge, HttpJudge, KafkaJudge, NameJudge, Note
-from proxy.worker.upstream import UpstreamError, connect_upstream
+from proxy.worker.side import LINGER_NS, MAX_LINGER_NS, NO_HOLD, Hold, Side
+from proxy.worker.upstream import Upstream, UpstreamError, connect_upstream
 
 if TYPE_CHECKING:
     from proxy.worker.main import Worker
-
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-LINGER_NS = 1_000_000_000
-"""A closed connection's incoming bytes are still read over until none have come for so long, so that our last answer
-is not lost to a reset."""
-
-MAX_LINGER_NS = 10_000_000_000
-"""And so long altogether."""
 
 WAKE_SLACK_S = 0.001
 """Timers of the loop count whole milliseconds: a filter is not woken before its time."""
@@ -52,46 +41,7 @@ _PROTOCOLS: dict[type[Filter], str] = {TlsFilter: "tls", KafkaFilter: "kafka", D
 """What a failure is told to be about; all else is HTTP."""
 
 
-class Hold(IntFlag):
-    """Why nothing is read from a side."""
-
-    OTHER_SIDE_FULL = 1
-    NOT_CONNECTED = 2
-    ANSWERS_UNREAD = 4
-    FILTER = 8
-
-
-NO_HOLD = Hold(0)
-
-
-class _Side(asyncio.Protocol):
-    """What the two sides have in common: a transport, until it is lost."""
-
-    def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
-        self._holds = NO_HOLD
-
-    def hold(self, why: Hold) -> None:
-        """Read nothing until all reasons are gone."""
-        if not self._holds and self._transport is not None:
-            self._transport.pause_reading()
-        self._holds |= why
-
-    def release(self, why: Hold) -> None:
-        if self._holds:
-            self._holds &= ~why
-            if not self._holds and self._transport is not None:
-                self._transport.resume_reading()
-
-    def reset(self) -> None:
-        """End at once and visibly, so that nobody takes what was cut off for a whole message."""
-        if self._transport is not None:
-            sock = self._transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            self._transport.abort()
-
-
-class Downstream(_Side):
+class Downstream(Side):
     """The client's side, and the connection itself."""
 
     def __init__(self, worker: Worker) -> None:
@@ -469,71 +419,3 @@ class Downstream(_Side):
         if is_done:
             self._end(End.CLOSE)
         return is_done
-
-
-def _discard(data: bytes) -> None:
-    """The server is gone; `connection_lost` has told the client's side or is about to."""
-
-
-class Upstream(_Side):
-    """The server's side."""
-
-    def __init__(self, downstream: Downstream) -> None:
-        super().__init__()
-        self._downstream = downstream
-        self._worker: Worker | None = None
-        self.server_is_done = False
-        self.lingering_since = 0
-        self.write: Callable[[bytes], None] = _discard
-        # Straight to the client's side: this is the hot path. uvloop looks the method up before `connection_made`.
-        self.data_received = downstream.server_data  # type: ignore[method-assign]
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport = cast("asyncio.Transport", transport)
-        self.write = transport.write  # straight to the transport: this is the hot path
-
-    def eof_received(self) -> bool:
-        self.server_is_done = True
-        if self.lingering_since:
-            return False
-        self._downstream.server_eof()
-        return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self.write = _discard
-        if self._worker is not None:
-            self._worker.lingering.discard(self)
-        else:
-            self._downstream.server_lost(exc)
-
-    def pause_writing(self) -> None:
-        self._downstream.hold(Hold.OTHER_SIDE_FULL)
-
-    def resume_writing(self) -> None:
-        self._downstream.release(Hold.OTHER_SIDE_FULL)
-
-    def set_write_buffer_limit(self, high: int) -> None:
-        if self._transport is not None:
-            self._transport.set_write_buffer_limits(high=high)
-
-    def write_eof(self) -> None:
-        if self._transport is not None and self._transport.can_write_eof():
-            self._transport.write_eof()
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-    def linger(self, worker: Worker) -> None:
-        """Leave it to the server to close, for a while.
-
-        Who closes first keeps the ports in TIME-WAIT. Were that always us, a client with many short connections to one
-        server would run out of them.
-        """
-        if self.server_is_done:
-            self.close()
-        else:
-            self._worker = worker
-            self.lingering_since = monotonic_ns()
-            worker.lingering.add(self)

@@ -35,7 +35,7 @@ from proxy.datapath import ConnectionFacts, ConnectionTable, NamesMap, Redirecte
 from proxy.flows import wire
 from proxy.flows.model import Verdict
 from proxy.supervise import Supervisor
-from proxy.worker.connection import LINGER_NS, Downstream, Upstream
+from proxy.worker.connection import Downstream
 from proxy.worker.control import Deframer, Kind, frame
 from proxy.worker.dns_proxy import DnsProxy
 from proxy.worker.floods import FloodingClients
@@ -43,7 +43,9 @@ from proxy.worker.judges import ConnectionJudge, ConnectionRefused, JudgeTable
 from proxy.worker.openings import Opener, Openings
 from proxy.worker.options import WorkerOptions
 from proxy.worker.reports import Reports
+from proxy.worker.side import LINGER_NS
 from proxy.worker.updates import WorkerChange, WorkerUpdate, apply_change
+from proxy.worker.upstream import Upstream
 
 log = logging.getLogger("penstock.worker")
 

@@ -1,4 +1,4 @@
-"""The socket towards the server: it has the client's own address, so the server sees who really asks.
+"""The server's side of a connection. Its socket has the client's own address, so the server sees who really asks.
 
 Source: ip(7) IP_BIND_ADDRESS_NO_PORT (the kernel picks a port that is free for this destination only at connect time).
 """
@@ -10,14 +10,90 @@ import errno
 import os
 import select
 import socket
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import TYPE_CHECKING, cast
 
+from proxy.worker.side import Hold, Side
 from proxy.worker.transparent import transparent_socket
+
+if TYPE_CHECKING:
+    from proxy.worker.connection import Downstream
+    from proxy.worker.main import Worker
 
 IP_BIND_ADDRESS_NO_PORT = 24
 
 
 class UpstreamError(Exception):
     """The server could not be reached; the text says why."""
+
+
+def _discard(data: bytes) -> None:
+    """The server is gone; `connection_lost` has told the client's side or is about to."""
+
+
+class Upstream(Side):
+    """The server's side."""
+
+    def __init__(self, downstream: Downstream) -> None:
+        super().__init__()
+        self._downstream = downstream
+        self._worker: Worker | None = None
+        self.server_is_done = False
+        self.lingering_since = 0
+        self.write: Callable[[bytes], None] = _discard
+        # Straight to the client's side: this is the hot path. uvloop looks the method up before `connection_made`.
+        self.data_received = downstream.server_data  # type: ignore[method-assign]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport = cast("asyncio.Transport", transport)
+        self.write = transport.write  # straight to the transport: this is the hot path
+
+    def eof_received(self) -> bool:
+        self.server_is_done = True
+        if self.lingering_since:
+            return False
+        self._downstream.server_eof()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self.write = _discard
+        if self._worker is not None:
+            self._worker.lingering.discard(self)
+        else:
+            self._downstream.server_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._downstream.hold(Hold.OTHER_SIDE_FULL)
+
+    def resume_writing(self) -> None:
+        self._downstream.release(Hold.OTHER_SIDE_FULL)
+
+    def set_write_buffer_limit(self, high: int) -> None:
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(high=high)
+
+    def write_eof(self) -> None:
+        if self._transport is not None and self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def linger(self, worker: Worker) -> None:
+        """Leave it to the server to close, for a while.
+
+        Who closes first keeps the ports in TIME-WAIT. Were that always us, a client with many short connections to one
+        server would run out of them.
+        """
+        if self.server_is_done:
+            self.close()
+        else:
+            self._worker = worker
+            self.lingering_since = monotonic_ns()
+            worker.lingering.add(self)
 
 
 async def connect_upstream(client: str, server: tuple[str, int], timeout_s: float) -> socket.socket:
