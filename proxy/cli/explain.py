@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -74,6 +74,9 @@ def _repeated(args: list[str]) -> Iterator[str]:
     "--enable-policy", type=click.Choice(["default", "always", "never"]), help="As the setting.  [default: default]"
 )
 @click.option("--audit", is_flag=True, help="As the setting policy-audit-mode.")
+@click.option(
+    "--bind-names", type=click.Choice(["off", "tls", "all"]), help="As the setting tofqdns-bind-names.  [default: tls]"
+)
 @output_option("text", "json")
 @agent_options
 @click.pass_context
@@ -97,6 +100,7 @@ def explain_command(
     ignore_errors: bool,
     enable_policy: str | None,
     audit: bool,
+    bind_names: str | None,
     output: str,
     socket_path: str,
 ) -> None:
@@ -128,10 +132,13 @@ def explain_command(
     from proxy.questions import Asked
 
     asked = Asked(source, destination, port, namespace, http, headers, host, grpc, names, dns, kafka, sni)
+    settings = {"enable_policy": enable_policy, "policy_audit_mode": audit, "tofqdns_bind_names": bind_names}
+    given = {name: value for name, value in settings.items() if value}
     if policies:
-        body = _offline(ctx, asked, everything, policies, endpoints, ignore_errors, enable_policy or "default", audit)
-    elif endpoints or ignore_errors or enable_policy or audit:
-        raise click.UsageError("--endpoints, --ignore-errors, --enable-policy and --audit go with --policies.")
+        body = _offline(ctx, asked, everything, policies, endpoints, ignore_errors, given)
+    elif endpoints or ignore_errors or given:
+        only = "--endpoints, --ignore-errors, --enable-policy, --audit and --bind-names"
+        raise click.UsageError(f"{only} go with --policies.")
     else:
         body = _online(asked, everything, socket_path)
     if output == "json":
@@ -161,8 +168,7 @@ def _offline(
     policies: tuple[Path, ...],
     endpoints: tuple[Path, ...],
     ignore_errors: bool,
-    enable_policy: str,
-    audit: bool,
+    given: Mapping[str, object],
 ) -> dict[str, Any]:
     from config.policy.explain import explain
     from config.policy.offline import read_files
@@ -178,7 +184,7 @@ def _offline(
         hint = "" if not files.endpoints.ok else "; --ignore-errors goes on, with what they may select denied"
         click.echo(f"Error: {len(broken)} errors in these files{hint}", err=True)
         ctx.exit(2)
-    settings = Settings.model_validate({"enable_policy": enable_policy, "policy_audit_mode": audit})
+    settings = Settings.model_validate(given)
     try:
         parties = (asked.source, asked.destination)
         world = files.world(settings, parties=parties, namespace=asked.namespace)

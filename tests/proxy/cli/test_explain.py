@@ -39,6 +39,16 @@ spec:
 kind: Pod
 metadata: {name: front, namespace: shop, labels: {app: front}}
 """
+BY_NAME = """\
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: names, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: front}}
+  egress:
+  - toFQDNs: [{matchName: a.cdn.test}]
+    toPorts: [{ports: [{port: "443", protocol: TCP}], serverNames: ["*.cdn.test"]}]
+"""
 OURS = "endpoints: [{name: audit, namespace: shop, labels: {app: audit}, addresses: [10.0.0.9]}]\n"
 
 
@@ -81,6 +91,17 @@ def test_exit_codes(offline: Command, arguments: str, code: int, first: str) -> 
     result = offline(*arguments.split())
     assert result.exit_code == code, result.output
     assert result.stdout.startswith(first)
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [((), 3), (("--bind-names", "off"), 0), (("--bind-names", "tls"), 3), (("--bind-names", "all"), 3)],
+)
+def test_names_bind_as_they_are_set_to(offline: Command, files: Path, given: tuple[str, ...], code: int) -> None:
+    (files / "policies" / "names.yaml").write_text(BY_NAME)
+    where = ("--from", "shop/front", "--to", "a.cdn.test", "--name", "a.cdn.test=192.0.2.1", "--port", "443")
+    assert offline(*where, "--sni", "a.cdn.test", *given).exit_code == 0
+    assert offline(*where, "--sni", "b.cdn.test", *given).exit_code == code
 
 
 def test_requests(offline: Command) -> None:
