@@ -128,6 +128,8 @@ class NameStore:
         groups = known.groups(name)
         for address in addresses:
             record = known.put(name, address, lease)
+            if groups and not record.slots:
+                self._end(known, address, now)
             record.orphans -= groups
             for group in groups:
                 record.slots[group] = max(lease.until, record.slots.get(group, 0))
@@ -195,14 +197,17 @@ class NameStore:
         known = self._endpoints[endpoint]
         self._unsettled = now + _UNSETTLED_S
         for address, record in known.addresses.items():
+            is_closed = not record.slots
             missing: dict[int, int] = {}
             for name, lease in record.leases.items():
                 # Time is up, and nothing keeps it open: it is over, and only not taken out yet.
-                if lease.until <= now and not record.slots:
+                if lease.until <= now and is_closed:
                     continue
                 for group in known.groups(name) - record.slots.keys():
                     missing[group] = max(lease.until, missing.get(group, 0))
             if missing and self._open(endpoint, [address], missing, max(missing.values())):
+                if is_closed:
+                    self._end(known, address, now)
                 record.slots.update(dict.fromkeys(missing, max(missing.values())))
 
     def withdraw(self, endpoint: int, now: int) -> bool:
@@ -287,13 +292,20 @@ class NameStore:
                 self._expire(endpoint, address, now)
                 self._cut(now)
 
+    def _end(self, known: EndpointNames, address: bytes, now: int) -> None:
+        """Names whose time is up are over. Were they still there when another name opens the address, a policy that
+        selects them could open it for them, too.
+        """
+        leases = known.addresses[address].leases
+        for name in [name for name, lease in leases.items() if lease.until <= now]:
+            self._expired += known.remove(name, address)
+            self.changes += 1
+
     def _expire(self, endpoint: int, address: bytes, now: int) -> None:
         """Take out whatever of the address has no time left."""
         known = self._endpoints[endpoint]
         record = known.addresses[address]
-        for name in [name for name, lease in record.leases.items() if lease.until <= now]:
-            self._expired += known.remove(name, address)
-            self.changes += 1
+        self._end(known, address, now)
         record.orphans = {group for group in record.orphans if record.slots[group] > now}
         record.is_alive, record.alive_at = False, 0
         self._close(endpoint, known, address)

@@ -484,6 +484,22 @@ def test_counts() -> None:
     assert counts.gc_deletions_total == 0
 
 
+@pytest.mark.parametrize("is_by_policy", [False, True])
+def test_what_was_over_while_the_address_was_closed_stays_over(is_by_policy: bool) -> None:
+    """Another name opens the address, by a lookup or by a policy; then there is a policy for the old name, too."""
+    scene = Scene(matching=matcher())
+    scene.look_up("old.test", "1.1.1.1", ttl=0)
+    scene.after(GRACE_S)
+    if is_by_policy:
+        scene.look_up("new.test", "1.1.1.1")
+        scene.policy(matcher(g11="new.test"))
+    else:
+        scene.policy(matcher(g11="new.test"))
+        scene.look_up("new.test", "1.1.1.1")
+    scene.policy(matcher(g11="new.test", g12="old.test"))
+    assert {slot.identity for slot in scene.map.get(EP, packed("1.1.1.1"))} == {11}
+
+
 # -- against a model ---------------------------------------------------------------------------------------------------
 
 NAMES = ("a.com", "b.com", "c.org", "x.c.org")
@@ -515,6 +531,8 @@ class Model(RuleBasedStateMachine):
     def look_up(self, endpoint: int, name: str, addresses: set[str], ttl: int) -> None:
         self.scene.look_up(name, *addresses, ttl=ttl, endpoint=endpoint)
         for address in addresses:
+            if not self._is_open(endpoint, address):
+                self._drop_over(endpoint, {address})
             key = (endpoint, name, address)
             self.leases[key] = max(self.scene.now + ttl + GRACE_S, self.leases.get(key, 0))
 
@@ -544,13 +562,16 @@ class Model(RuleBasedStateMachine):
 
     @rule(endpoint=st.sampled_from(ENDPOINTS), policy=st.sampled_from(POLICIES))
     def change_policy(self, endpoint: int, policy: object) -> None:
-        before = {address for address in ADDRESSES if self._is_open(endpoint, address)}
+        closed = {address for address in ADDRESSES if not self._is_open(endpoint, address)}
         self.scene.policy(policy, endpoint)  # type: ignore[arg-type]
-        # Time was up, nothing kept it open: it is over, looked at or not.
+        self._drop_over(endpoint, closed)
+
+    def _drop_over(self, endpoint: int, closed: set[str]) -> None:
+        """Time was up, nothing kept it open: it is over, looked at or not."""
         self.leases = {
             key: until
             for key, until in self.leases.items()
-            if key[0] != endpoint or until > self.scene.now or key[2] in before
+            if key[0] != endpoint or until > self.scene.now or key[2] not in closed
         }
 
     @rule(endpoint=st.sampled_from((*ENDPOINTS, None)), pattern=st.sampled_from((None, "a.com", "*.com", "**.org")))
