@@ -116,7 +116,7 @@ openings: st.SearchStrategy[Names] = st.dictionaries(
 conversations = st.lists(st.one_of(steps(), steps(), steps(), steps(), states, openings), min_size=1, max_size=14)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(start=states, opened=openings, conversation=conversations)
 def test_programs_and_model_agree(
     programs: Kernel,
@@ -148,7 +148,7 @@ def test_programs_and_model_agree(
         assert seen == expected, f"{program} {number} {frame.hex()}"
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(start=states, source=st.sampled_from(V4), port=st.sampled_from(PORTS), protocol=st.sampled_from((p.TCP, p.UDP)))
 def test_programs_tell_what_the_model_judges(
     programs: Kernel, start: DesiredState, source: str, port: int, protocol: int

@@ -121,7 +121,7 @@ def kind_of_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("kind_of_kernel")
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(states=sequences())
 def test_every_state_of_a_sequence_is_reached(programs: Kernel, states: list[DesiredState]) -> None:
     tables = Tables(programs.maps, 8)
@@ -157,7 +157,7 @@ def breaking_off(after: int) -> Iterator[None]:
         yield
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(states=sequences(), after=st.integers(0, 12), again=st.booleans(), restarted=st.booleans())
 def test_a_change_that_broke_off_is_made_up_for(
     programs: Kernel, states: list[DesiredState], after: int, again: bool, restarted: bool

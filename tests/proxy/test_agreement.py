@@ -19,7 +19,7 @@ _V4 = [text for text in _ADDRESSES if ":" not in text]
 _V6 = [text for text in _ADDRESSES if ":" in text]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.data())
 def test_explain_and_the_model_agree(data: st.DataObject) -> None:
     world = data.draw(generated.worlds())

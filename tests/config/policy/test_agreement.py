@@ -35,7 +35,7 @@ def _sides(world: World, question: Question) -> list[tuple[Direction, Side, Endp
     return found
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(_cases())
 def test_explain_and_decide_agree(case: tuple[World, Question]) -> None:
     world, question = case
@@ -60,7 +60,7 @@ def test_explain_and_decide_agree(case: tuple[World, Question]) -> None:
                     assert (side.verdict, side.l7) == ("audit" if audit or decision.audit else "deny", "deny")
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(_cases())
 def test_what_was_considered_gives_the_verdict(case: tuple[World, Question]) -> None:
     """Deny wins, then anything that allows: the list leaves out nothing that counts, and nothing in it is wrong."""
@@ -98,7 +98,7 @@ def _covering(
     return best[1]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(_cases())
 def test_explain_and_the_kernels_rows_agree(case: tuple[World, Question]) -> None:
     world, question = case

@@ -81,7 +81,7 @@ def test_json() -> None:
 PORTS = st.sampled_from([0, 53, 79, 80, 81, 443, 500, 501, 8080, 65535])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(generated.specs(), max_size=2), st.lists(generated.specs(), max_size=2), st.data())
 def test_nothing_changes_that_is_not_told(
     before: list[dict[str, object]], after: list[dict[str, object]], data: st.DataObject

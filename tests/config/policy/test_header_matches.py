@@ -268,7 +268,7 @@ def naive(rule: HttpRule, request: HttpRequest) -> bool:
     return True
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(_RULES, _REQUESTS)
 def test_actions_never_refuse_and_values_are_never_told(rules: list[HttpRule], request: HttpRequest) -> None:
     asked = matcher(*rules)
@@ -284,7 +284,7 @@ def test_actions_never_refuse_and_values_are_never_told(rules: list[HttpRule], r
     assert "s3cret" not in repr((rules, edits, notes)) + asked.explain(request, {})
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.builds(HttpRule, header_matches=_MATCHES), _REQUESTS)
 def test_headers_that_one_item_replaces_are_as_it_wants_them(rule: HttpRule, request: HttpRequest) -> None:
     edits, _ = matcher(rule).edits(request)

@@ -203,7 +203,7 @@ def naive(rule: HttpRule, request: HttpRequest) -> bool:
     return True
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(_RULES, _REQUESTS)
 def test_judge_says_what_the_rules_say(rules: list[HttpRule], request: HttpRequest) -> None:
     expected = next((index + 1 for index, rule in enumerate(rules) if naive(rule, request)), None)

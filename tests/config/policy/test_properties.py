@@ -94,7 +94,7 @@ def kernel_verdict(policy: EndpointPolicy, identity: int, protocol: int, port: i
             return ("allow", tried or 0) if policy.ingress.audit else ("deny", None)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.lists(_rules(), max_size=6),
     st.booleans(),
@@ -172,7 +172,7 @@ def _document(number: int, spec: dict[str, object]) -> str:
     return dump({"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy", "metadata": name, "spec": spec})
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(_policies(), min_size=1, max_size=4), st.randoms(use_true_random=False))
 def test_resolution_does_not_depend_on_order(specs: list[dict[str, object]], shuffling: random.Random) -> None:
     files = [parse_file(_document(number, spec).encode(), f"{number}.yaml") for number, spec in enumerate(specs)]
@@ -184,7 +184,7 @@ def test_resolution_does_not_depend_on_order(specs: list[dict[str, object]], shu
     assert first == second
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(_policies(), min_size=1, max_size=3), st.data())
 def test_what_is_written_is_what_the_kernel_gets(specs: list[dict[str, object]], data: st.DataObject) -> None:
     file = parse_file("---\n".join(_document(number, spec) for number, spec in enumerate(specs)).encode(), "p.yaml")

@@ -99,7 +99,7 @@ REFERENCES = st.builds(
 STEPS = st.lists(st.tuples(documents(), st.sampled_from([FILE, FILE, FILE, OTHER_FILE]), REFERENCES), max_size=5)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(STEPS)
 def test_the_way_does_not_matter(steps: Sequence[tuple[list[Document], object, References]]) -> None:
     resolver = Resolver(Settings())

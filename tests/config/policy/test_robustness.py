@@ -103,7 +103,7 @@ def test_as_it_stands_it_is_accepted() -> None:
     assert parse_file(json.dumps(WHOLE).encode(), "p.json").ok
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), _ODD), min_size=1, max_size=3))
 def test_odd_values_anywhere(changes: list[tuple[tuple[str | int, ...], object]]) -> None:
     document = deepcopy(WHOLE)
@@ -112,7 +112,7 @@ def test_odd_values_anywhere(changes: list[tuple[tuple[str | int, ...], object]]
     check(parse_file(json.dumps(document, ensure_ascii=True).replace("\\u0000", "x").encode(), "p.json"))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.data())
 def test_half_a_file(data: st.DataObject) -> None:
     text = json.dumps(WHOLE, indent=1).encode()

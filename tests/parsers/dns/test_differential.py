@@ -119,7 +119,7 @@ def addresses_of(record: Any) -> Iterator[bytes]:
             yield from (bytes(value[at : at + size]) for at in range(0, len(value) if size else 0, size or 1))
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.integers(0, 1 << 48))
 def test_answers_teach_the_same(seed: int) -> None:
     ((asked, answer),) = messages(seed)
@@ -139,7 +139,7 @@ def test_the_reference_sees_all_kinds_of_answers() -> None:
     assert sum(bool(it and len(it.addresses) > 1) for it in found) > 50
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 1 << 48))
 def test_queries_and_descriptions(seed: int) -> None:
     ((asked, answer),) = messages(seed)

@@ -17,7 +17,7 @@ from tests.parsers.http1 import streams
 from tests.parsers.http1.driving import Connection, Outcome, bytewise, client_only
 from tests.parsers.http1.oracles import Framed, Reading, read_with_h11, read_with_llhttp
 
-SETTINGS = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SETTINGS = settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 LLHTTP_METHODS = frozenset((*streams.METHODS, b"TRACE", b"M-SEARCH"))
 """Of the methods here, those that llhttp knows: it has a table and refuses every other token."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from parsers.facts import FIXED_HEADERS, EditKind, HeaderEdit, HttpRequest, edited_fields, edited_request
@@ -105,7 +105,6 @@ _EDITS = st.lists(st.builds(HeaderEdit, st.sampled_from(EditKind), _NAMES, _VALU
 _FIELDS = st.lists(st.tuples(st.sampled_from([b"X-One", b"x-two", b"COOKIE"]), _VALUES), max_size=6)
 
 
-@settings(deadline=None)
 @given(_EDITS, _FIELDS, st.sampled_from([b"/a", b"/x/../a?b"]))
 def test_the_edited_head_says_what_the_edited_facts_say(
     edits: tuple[HeaderEdit, ...], fields: list[tuple[bytes, bytes]], target: bytes

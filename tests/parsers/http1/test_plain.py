@@ -77,13 +77,13 @@ def test_what_needs_a_second_look_gets_it(head: bytes) -> None:
     assert plain_key(head, LIMITS) is None
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.one_of(streams.plain_request(), streams.odd_request(), streams.mutated(streams.plain_request())))
 def test_one_look_finds_what_the_full_parse_finds(data: bytes) -> None:
     event("plain" if agree(data[: data.find(b"\r\n\r\n") + 4]) else "not plain")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.lists(
         st.sampled_from(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from parsers.http.judging import Denial
 from tests.parsers.http2.driving import GRPC, Headers, PathJudge, Wire, request
 
-SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SETTINGS = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def test_the_judge_may_change_at_any_time(talk: list[Ask], strict: list[bool]) -
     assert [number for number, _ in wire.requests] == permitted
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.binary(max_size=80), max_size=5), st.booleans())
 def test_any_bytes_of_a_client_end_in_a_verdict(pieces: list[bytes], behind_settings: bool) -> None:
     wire = Wire()
@@ -151,7 +151,7 @@ FRAMES = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(FRAMES, FRAMES)
 def test_any_frames_of_both_sides_end_in_a_verdict(
     client: list[tuple[int, int, int, bytes]], server: list[tuple[int, int, int, bytes]]

@@ -45,7 +45,7 @@ VALUES = st.one_of(st.sampled_from([b"GET", b"/", b"/index.html", b"", b"gzip, d
 LISTS = st.lists(st.lists(st.tuples(NAMES, VALUES), max_size=8), min_size=1, max_size=12)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(LISTS, st.lists(st.integers(0, MAX_TABLE), max_size=12), st.booleans())
 def test_what_the_library_encodes_is_decoded(
     lists: list[list[tuple[bytes, bytes]]], sizes: list[int], huffman: bool
@@ -58,7 +58,7 @@ def test_what_the_library_encodes_is_decoded(
         assert pairs(decoder.decode(block)) == fields
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(LISTS, st.booleans())
 def test_what_is_encoded_here_means_the_same_to_every_decoder(
     lists: list[list[tuple[bytes, bytes]]], hidden: bool
@@ -78,7 +78,7 @@ def test_what_is_encoded_here_means_the_same_to_every_decoder(
     assert own.version == version
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(st.binary(max_size=60), max_size=4))
 def test_any_bytes_are_a_list_or_a_fault(blocks: list[bytes]) -> None:
     """And where the library reads a list, it is the same one."""

@@ -17,7 +17,7 @@ from parsers.tls.filter import NameRuling, TlsFilter
 from tests.parsers.tls.hellos import ech_outer, hello, host, in_records, named, real_hello, record
 
 LIMITS = TlsLimits(hello_bytes=2048, record_count=8)
-SETTINGS = settings(max_examples=400, deadline=None)
+SETTINGS = settings(max_examples=400)
 NAME = re.compile(r"([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)?")
 Verdict = ClientHello | tuple[str, str] | None
 

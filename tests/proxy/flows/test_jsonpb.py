@@ -123,7 +123,7 @@ json_values = st.recursive(
     max_leaves=8,
 )
 # Tests assert no time: other work on the machine shall not fail them.
-LOADED_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LOADED_MACHINE = settings(suppress_health_check=[HealthCheck.too_slow])
 FIELDS = ["time", "uuid", "verdict", "IP", "l4", "source", "Type", "l7", "event_type", "is_reply", "extensions"]
 
 

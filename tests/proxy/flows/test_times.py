@@ -41,7 +41,7 @@ def test_layouts(layout: TimeFormat, text: str) -> None:
         assert format_time(parsed, layout) == text
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(1, 4_000_000_000 * NS))
 def test_timestamps_read_back(time_ns: int) -> None:
     text = proto_timestamp(time_ns)

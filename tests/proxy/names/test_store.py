@@ -602,7 +602,7 @@ class Model(RuleBasedStateMachine):
         assert found == wanted
 
 
-Model.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+Model.TestCase.settings = settings(max_examples=150, stateful_step_count=30)
 TestModel = Model.TestCase
 
 
