@@ -18,12 +18,15 @@ CONFIG = h2.config.H2Configuration(client_side=False, header_encoding=None)
 
 
 class Server(asyncio.Protocol):
-    """One connection. `_bodies` wait for the client's window to open."""
+    """One connection. `_bodies` wait for the client's window to open. Once it is over, what still comes is read over:
+    a socket that is closed before would answer it with a reset, which overtakes what was sent.
+    """
 
     def __init__(self) -> None:
         self._connection = h2.connection.H2Connection(CONFIG)
         self._paths: dict[int, bytes] = {}
         self._bodies: dict[int, bytes] = {}
+        self._is_over = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -32,16 +35,18 @@ class Server(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
+        if self._is_over:
+            return
         try:
             for event in self._connection.receive_data(data):
                 with suppress(h2.exceptions.ProtocolError):  # its RST_STREAM came right behind the request
                     self._handle(event)
             self._send_bodies()
         except h2.exceptions.ProtocolError:
-            self._flush()
-            self._transport.close()
-            return
+            self._is_over = True
         self._flush()
+        if self._is_over:
+            self._transport.write_eof()
 
     def _handle(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.RequestReceived):
@@ -57,7 +62,7 @@ class Server(asyncio.Protocol):
             self._paths.pop(event.stream_id, None)
             self._bodies.pop(event.stream_id, None)
         elif isinstance(event, h2.events.ConnectionTerminated):
-            self._transport.close()
+            self._is_over = True
 
     def _send_bodies(self) -> None:
         for stream, body in list(self._bodies.items()):
