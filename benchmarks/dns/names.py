@@ -8,7 +8,7 @@ from pathlib import Path
 
 ZONE = "bench"
 COUNT = 10_000
-"""So many that answers are no longer fresh when they come again; the questions a worker remembers."""
+"""So many that answers are no longer fresh when they come again; a worker remembers questions and answers."""
 V6_EVERY = 7
 TTL_S = 60
 _V4, _V6 = int(IPv4Address("198.18.0.0")), int(IPv6Address("2001:db8::"))

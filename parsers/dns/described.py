@@ -92,7 +92,7 @@ def record_types(answer: bytes) -> tuple[int, ...]:
         for _ in range(records):
             at = _behind_name(answer, at)
             found.append(answer[at] << 8 | answer[at + 1])
-            at += 10 + (answer[at + 8] << 8 | answer[at + 9])
+            at += RECORD.size + (answer[at + 8] << 8 | answer[at + 9])
     except IndexError:
         pass
     return tuple(found)

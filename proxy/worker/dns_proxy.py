@@ -305,7 +305,7 @@ class DnsProxy:
         elif route.pending.count > self._limits.dns_max_pending_per_endpoint:
             self._worker.reports.limit("dns_max_pending_per_endpoint")
         else:
-            if route.upstreams.ask(asked, asked.key[1], asked.started):
+            if route.upstreams.ask(asked, asked.message, asked.started):
                 return
             self._worker.reports.counters["dns.no_way"] += 1
         self._forget(asked)
@@ -334,7 +334,7 @@ class DnsProxy:
             body = b""
         if body:
             asked.answer = body
-            self._reply(asked, asked.key[1][:2] + body, now, body[1] & 15)
+            self._reply(asked, asked.message[:2] + body, now, body[1] & 15)
         else:
             self._fail(asked)
         return True
@@ -365,7 +365,7 @@ class DnsProxy:
         asked.answered = now
         asked.rcode = rcode
         self._exchanges.append(asked)
-        asked.route.unsent.append((asked.route.server, asked.client, answer))
+        self._send(asked.route, asked.client, answer)
 
     def _send(self, route: Route, client: Address, answer: bytes) -> None:
         """With the next `_flush`."""
