@@ -45,5 +45,5 @@ CONSUME = ALWAYS | {1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 23, TXN_OFFSET_COMMIT, 60
 ROLES: dict[str, frozenset[int]] = {"produce": PRODUCE, "consume": CONSUME}
 
 _BEFORE_60 = frozenset((0, 1, 2, 3, 8, 9, 19, 20, 21, 23, 24, 27, 28, 32, 33, 34, 35, 37, 43, 44, 45, 46, 47, 55))
-WITH_TOPICS = _BEFORE_60 | {61, 68, 75, 76, 78, 79, 88, 90, 91, 92}
+WITH_TOPICS = _BEFORE_60 | {61, 68, 75, 76, 78, 79, *range(83, 89), 90, 91, 92}
 """Requests that name topics, so that a rule with a topic has a say on them; others it permits whatever its topic."""

@@ -1,4 +1,4 @@
-"""The requests that can be read, with their versions (Apache Kafka 4.3)."""
+"""The requests that can be read, with their versions: all that brokers listen for (Apache Kafka 4.3)."""
 
 from __future__ import annotations
 
@@ -86,6 +86,13 @@ _ROWS = (
     Api(77, "ShareGroupDescribe", 1, 1, 0),
     Api(78, "ShareFetch", 1, 2, 0),
     Api(79, "ShareAcknowledge", 1, 2, 0),
+    Api(80, "AddRaftVoter", 0, 1, 0),
+    Api(81, "RemoveRaftVoter", 0, 0, 0),
+    Api(83, "InitializeShareGroupState", 0, 0, 0),
+    Api(84, "ReadShareGroupState", 0, 0, 0),
+    Api(85, "WriteShareGroupState", 0, 1, 0),
+    Api(86, "DeleteShareGroupState", 0, 0, 0),
+    Api(87, "ReadShareGroupStateSummary", 0, 1, 0),
     Api(88, "StreamsGroupHeartbeat", 0, 0, 0),
     Api(89, "StreamsGroupDescribe", 0, 0, 0),
     Api(90, "DescribeShareGroupOffsets", 0, 1, 0),
@@ -94,7 +101,9 @@ _ROWS = (
 )
 
 APIS: Mapping[int, Api] = {api.key: api for api in _ROWS}
-"""By key. SaslHandshake 0 is not among them: it goes on in tokens without frames, which nobody can follow."""
+"""By key. SaslHandshake 0 is not among them: it goes on in tokens without frames, which nobody can follow.
+
+What only controllers listen for is not here either: they have ports of their own."""
 
 ADVERTISED_LOWEST = {0: 0}
 """Old librdkafka takes a server that does not offer Produce 0 for one that is too new (KAFKA-18659)."""

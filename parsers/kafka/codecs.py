@@ -25,7 +25,8 @@ _OWN = (
     *("UnregisterBroker", "ConsumerGroupHeartbeat", "ConsumerGroupDescribe", "GetTelemetrySubscriptions"),
     *("PushTelemetry", "ShareGroupHeartbeat", "ShareGroupDescribe", "ShareFetch", "ShareAcknowledge"),
     *("StreamsGroupHeartbeat", "StreamsGroupDescribe", "DescribeShareGroupOffsets", "AlterShareGroupOffsets"),
-    "DeleteShareGroupOffsets",
+    *("DeleteShareGroupOffsets", "AddRaftVoter", "RemoveRaftVoter", "InitializeShareGroupState"),
+    *("ReadShareGroupState", "WriteShareGroupState", "DeleteShareGroupState", "ReadShareGroupStateSummary"),
 )
 
 _USUAL = (

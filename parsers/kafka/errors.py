@@ -257,6 +257,13 @@ _LAYOUTS: dict[int, tuple[int, str]] = {
     ),
     78: (0, "4 error string 4 [ 16 [ 4 error string error string ( 4 4 ) bytes [ 8 8 2 ] ] ]"),  # ShareFetch
     79: (0, "4 error string 4@2+ [ 16 [ 4 error string ( 4 4 ) ] ]"),  # ShareAcknowledge
+    80: (0, "4 error"),  # AddRaftVoter
+    81: (0, "4 error"),  # RemoveRaftVoter
+    83: (0, "[ 16 [ 4 error string ] ]"),  # InitializeShareGroupState
+    84: (0, "[ 16 [ 4 error string 4 8 [ 8 8 1 2 ] ] ]"),  # ReadShareGroupState
+    85: (0, "[ 16 [ 4 error string ] ]"),  # WriteShareGroupState
+    86: (0, "[ 16 [ 4 error string ] ]"),  # DeleteShareGroupState
+    87: (0, "[ 16 [ 4 error string 4 4 8 4@1+ ] ]"),  # ReadShareGroupStateSummary
     88: (0, "4 error"),  # StreamsGroupHeartbeat
     89: (0, "4 [ error stop ]"),  # StreamsGroupDescribe
     90: (0, "4 [ string [ string 16 [ 4 8 4 8@1+ error string ] ] error string ]"),  # DescribeShareGroupOffsets

@@ -14,6 +14,7 @@ from parsers.kafka.codecs import build, encode_response
 from parsers.kafka.skim import FLEXIBLE_FETCH, FLEXIBLE_PRODUCE, WITH_IDS, Topic
 from parsers.kafka.splicing import TOPIC_AUTHORIZATION_FAILED as TOPIC_AUTHORIZATION_FAILED  # one of the codes below
 from parsers.kafka.splicing import length_field, string_field
+from parsers.kafka.topics import SHARE_STATE
 from parsers.kafka.wire import framed
 
 MESSAGE_TOO_LARGE = 10
@@ -368,6 +369,13 @@ def _altered_share_offsets(it: _Refusal) -> Fields:
     return {"error_code": 0, "responses": told}
 
 
+def _share_state(it: _Refusal) -> Fields:
+    def partition(item: Any) -> Fields:
+        return {"partition": _index(item), "error_code": it.code}
+
+    return {"results": it.topics(it.message.topics, "topic_id", "partitions", "partitions", partition)}
+
+
 def _deleted_share_offsets(it: _Refusal) -> Fields:
     topics = it.message.topics or ()
     return {"error_code": 0, "responses": [{"topic_name": t.topic_name, "error_code": it.code} for t in topics]}
@@ -453,6 +461,9 @@ _ANSWERS: dict[int, tuple[int | Callable[[Any], int], Callable[[_Refusal], Field
     77: (_G, _described_groups),
     78: (_T, _shared),
     79: (_T, _shared),
+    80: (_C, _with_message),
+    81: (_C, _with_message),
+    **dict.fromkeys(SHARE_STATE, (_C, _share_state)),
     88: (_G, _top),
     89: (_G, _streams_groups),
     90: (_T, _share_offsets),

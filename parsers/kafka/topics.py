@@ -9,6 +9,9 @@ from parsers.kafka.codecs import decode_request, shape
 CONFIGS = frozenset((32, 33, 44))
 """DescribeConfigs, AlterConfigs, IncrementalAlterConfigs: of topics, brokers, groups, …"""
 
+SHARE_STATE = frozenset(range(83, 88))
+"""Brokers keep the state of share groups for each other: a matter of the cluster, and topics may be gone already."""
+
 TOPIC_RESOURCE = 2
 
 
@@ -29,6 +32,8 @@ def named_topics(key: int, version: int, body: bytes) -> Named | None:
     noted = form.read(body)
     if not form.has_topics:
         return None
+    if key in SHARE_STATE:
+        return Named(everything=True)
     names, ids, everything = tuple(dict.fromkeys(noted.names)), tuple(dict.fromkeys(noted.ids)), noted.everything
     match key:
         case 68 | 76:

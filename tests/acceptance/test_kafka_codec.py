@@ -105,6 +105,13 @@ def defaults() -> Iterator[tuple[int, int, bytes]]:
         yield key, version, encode_request_body(build("request", key, version))
 
 
+def test_all_that_brokers_listen_for_can_be_read(classes: Path) -> None:
+    said = subprocess.check_output(with_classes(java("Codec", "table"), classes), text=True).splitlines()
+    theirs = {int(key): (name, int(lowest), int(highest)) for key, name, lowest, highest in map(str.split, said)}
+    without_frames = {17: ("SaslHandshake", 1, 1)}
+    assert {api.key: (api.name, api.lowest, api.highest) for api in APIS.values()} == theirs | without_frames
+
+
 def test_requests_as_we_encode_them(classes: Path) -> None:
     frames = [request_frame(key, version, body) for key, version, body in defaults()]
     assert len(frames) > 200

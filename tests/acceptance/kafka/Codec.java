@@ -9,9 +9,14 @@ import org.apache.kafka.common.protocol.*;
 /**
  * Apache's own codec as a judge. Lines of `request|response KEY VERSION HEX`, frames without their length; for each a
  * line: "ok CORRELATION-ID", or what is wrong. What is written again must be the same bytes.
+ * With the argument "table": KEY NAME LOWEST HIGHEST for everything that brokers listen for.
  */
 public class Codec {
     public static void main(String[] arguments) throws Exception {
+        if (arguments.length > 0) {
+            table();
+            return;
+        }
         BufferedReader lines = new BufferedReader(new InputStreamReader(System.in));
         PrintStream out = new PrintStream(new BufferedOutputStream(System.out));
         for (String line; (line = lines.readLine()) != null;) {
@@ -20,6 +25,13 @@ public class Codec {
                 HexFormat.of().parseHex(words.length > 3 ? words[3] : "")));
         }
         out.flush();
+    }
+
+    static void table() {
+        for (ApiMessageType type : ApiMessageType.values())
+            if (type.listeners().contains(ApiMessageType.ListenerType.BROKER))
+                System.out.println(type.apiKey() + " " + type.name + " " + type.lowestSupportedVersion() + " "
+                    + type.highestSupportedVersion(true));
     }
 
     static String judge(boolean isRequest, short key, short version, byte[] frame) {

@@ -12,6 +12,7 @@ import pytest
 from config.policy.resolved import KafkaRule
 from parsers.filters import End
 from parsers.kafka.requests import TELEMETRY
+from parsers.kafka.topics import SHARE_STATE
 from parsers.limits import KafkaLimits
 from tests.parsers.kafka.driving import (
     SERVER,
@@ -257,6 +258,27 @@ def test_a_refused_fetch_waits_as_long_as_one_without_records() -> None:
     wire.pass_time(1)
     assert [number_of(frame) for frame in wire.got()] == [1, 2]
     assert not wire.server_is_held
+
+
+# -- what brokers ask of each other ----------------------------------------------------------------------------------
+
+
+def share_state(key: int, number: int = 1) -> bytes:
+    return request(key, 0, number, group_id="g", topics=[{"topic_id": NOWHERE, "partitions": [{"partition": 0}]}])
+
+
+@pytest.mark.parametrize("key", sorted(SHARE_STATE))
+def test_the_state_of_share_groups_is_for_brokers(key: int) -> None:
+    """A rule with a topic does not reach to it; one without does, and nobody is asked what the topic is called."""
+    wire = Wire(consume("orders"), KafkaRule(frozenset((key,)), topic="orders"), KafkaRule(topic="orders"))
+    wire.client(share_state(key))
+    assert wire.sent() == []
+    (answer,) = wire.got()
+    (topic,) = decoded(key, 0, answer).results
+    assert (topic.topic_id, [part.error_code for part in topic.partitions]) == (NOWHERE, [31])
+    among_brokers = Wire(KafkaRule())
+    among_brokers.client(share_state(key))
+    assert among_brokers.sent() == [share_state(key)]
 
 
 # -- what a client may see -------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from config.policy.kafka_apis import WITH_TOPICS
 from parsers.errors import ParseError
 from parsers.kafka.apis import APIS
 from parsers.kafka.codecs import build, encode_request_body, request_class
-from parsers.kafka.topics import Named, named_topics
+from parsers.kafka.topics import SHARE_STATE, Named, named_topics
 from tests.parsers.kafka.captures import requests
 
 A, B, C = (uuid.UUID(int=number) for number in (1, 2, 3))
@@ -128,6 +128,7 @@ EVERYTHING: dict[tuple[int, int, int], Fields] = {
     (43, 0, 99): {"topic_partitions": None},
     (46, 0, 99): {"topics": None},
     (75, 0, 99): {"topics": []},
+    **{(key, 0, 99): {"topics": [{"topic_id": A, "partitions": [{"partition": 0}]}]} for key in SHARE_STATE},
     (90, 0, 99): {"groups": [{"group_id": "g", "topics": None}]},
 }
 NOTHING: dict[tuple[int, int, int], Fields] = {
@@ -140,7 +141,7 @@ NOTHING: dict[tuple[int, int, int], Fields] = {
     (88, 0, 99): {"topology": None},
 }
 OTHERS: frozenset[int] = frozenset(range(10, 19)) | {22, 25, 26, 29, 30, 31, 36, *range(38, 43), *range(48, 52)}
-OTHERS |= {57, 60, 64, 65, 66, 69, 71, 72, 74, 77, 89}
+OTHERS |= {57, 60, 64, 65, 66, 69, 71, 72, 74, 77, 80, 81, 89}
 """They name no topics that anybody but other clients reads."""
 
 
@@ -176,7 +177,7 @@ def test_no_topics(key: int, version: int, fields: Fields) -> None:
 
 
 def test_every_kind_is_in_one_of_these_lists() -> None:
-    assert {key for key, _, _ in (*BY_NAME, *BY_ID)} | OTHERS == set(APIS)
+    assert {key for key, _, _ in (*BY_NAME, *BY_ID)} | OTHERS | SHARE_STATE == set(APIS)
     for key in OTHERS:
         for version in versions(key):
             assert named(key, version) is None
@@ -189,7 +190,7 @@ def test_every_version_is_in_one_of_these_lists() -> None:
 
 
 def test_rules_have_a_say_on_all_of_them() -> None:
-    assert {key for key, _, _ in (*BY_NAME, *BY_ID)} == WITH_TOPICS
+    assert {key for key, _, _ in (*BY_NAME, *BY_ID)} | SHARE_STATE == WITH_TOPICS
 
 
 def test_every_field_for_a_topic_is_looked_at() -> None:
