@@ -96,6 +96,9 @@ class Limits(_Section):
     client_idle_timeout_s: float = Field(default=3600.0, gt=0, description="silence between requests")
     connect_timeout_s: float = Field(default=2.0, gt=0, description="for the connection to the server")
     drain_timeout_s: float = Field(default=30.0, ge=0, description="that live connections have on shutdown")
+    max_relays: int = Field(
+        default=64, ge=0, description="large bodies of one worker that pass within the kernel at once"
+    )
     buffer_high_water: int = Field(default=65536, ge=4096, description="bytes waiting in one way of a connection")
 
 

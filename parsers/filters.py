@@ -13,6 +13,17 @@ class End(Enum):
     ABORT = "abort"
 
 
+class Way(Enum):
+    """Of bytes through a connection."""
+
+    FROM_CLIENT = "from client"
+    FROM_SERVER = "from server"
+
+
+UNBOUNDED = 1 << 62
+"""More bytes than any connection carries."""
+
+
 class Filter(Protocol):
     """The filter of one connection.
 
@@ -53,6 +64,14 @@ class Filter(Protocol):
         """Bytes from the server → bytes for the client."""
         ...
 
+    def unread(self, way: Way) -> int:
+        """So many of the next bytes pass as they come, whatever they are. UNBOUNDED: all of them, from now on."""
+        ...
+
+    def passed(self, way: Way, count: int) -> None:
+        """`count` bytes have passed by the filter: fewer than it had said, so that it sees the last one itself."""
+        ...
+
     def client_eof(self) -> None:
         """The client will send no more."""
         ...
@@ -76,3 +95,15 @@ class Filter(Protocol):
     def finish(self, now: int) -> None:
         """The connection is over: record what went unanswered."""
         ...
+
+
+class ReadsAll:
+    """Of a filter by which nothing passes."""
+
+    __slots__ = ()
+
+    def unread(self, way: Way) -> int:
+        return 0
+
+    def passed(self, way: Way, count: int) -> None:
+        raise AssertionError("nothing passes by this filter")

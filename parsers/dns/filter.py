@@ -19,7 +19,7 @@ from parsers.dns.judging import DnsExchange, DnsJudge, DnsRuling, Opener
 from parsers.dns.message import HEADER, SERVFAIL, DnsError, Query, read_query
 from parsers.dns.replies import failed, malformed, refused
 from parsers.facts import DnsQuery
-from parsers.filters import End
+from parsers.filters import End, ReadsAll
 from parsers.limits import DnsLimits
 
 _LENGTH: Final = 2
@@ -108,7 +108,7 @@ class _Pending:
         self.exchange = exchange
 
 
-class DnsFilter:
+class DnsFilter(ReadsAll):
     """`parsers.filters.Filter` for DNS. `judge` and `opener` may be set to others at any time: the next query meets the
     one, the next answer the other. Without an opener answers open nothing.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from parsers.filters import End, Filter
+from parsers.filters import End, Filter, ReadsAll
 from parsers.http1.filter import Http1Filter
 from parsers.http1.judging import Http1Judge, Http1Shared
 from parsers.http2.conversation import Http2Judge, Http2Shared
@@ -24,7 +24,7 @@ class HttpJudge(Http1Judge, Http2Judge, Protocol):
     """Whoever judges requests of both."""
 
 
-class Opening:
+class Opening(ReadsAll):
     """Stands for the filter of a connection (`parsers.filters.Filter`) until `choose` is told which it is."""
 
     __slots__ = ("_choose", "_first", "_http1", "_http2", "_tag", "answer", "end", "failure", "judge", "limit")

@@ -45,6 +45,15 @@ class ChunkedBody:
     def is_done(self) -> bool:
         return self._state is _State.DONE
 
+    @property
+    def unread(self) -> int:
+        """Bytes that are left of the chunk that has begun."""
+        return self._left if self._state is _State.DATA else 0
+
+    def passed(self, count: int) -> None:
+        """Fewer than `unread` bytes have gone on without `feed`."""
+        self._left -= count
+
     def feed(self, data: bytes, start: int) -> tuple[int, bytes]:
         """(index in `data` behind what belongs to the body, bytes to forward). Raises ParseError."""
         out: list[bytes] = []

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import deque
 
 from parsers.errors import ParseError
-from parsers.filters import End
+from parsers.filters import UNBOUNDED, End, Way
 from parsers.http.judging import Denial, Exchange
 from parsers.http1.chunked import ChunkedBody
 from parsers.http1.heads import HeadBuffer
@@ -461,6 +461,41 @@ class Http1Filter:
             if self._owed:
                 out.append(error_response(error.status))
             self.end = End.CLOSE
+
+    # -- what nobody reads -------------------------------------------------------------------------------------------
+
+    def unread(self, way: Way) -> int:
+        """The rest of a body, or of a chunk of it; all that passes in a tunnel, or until the server closes."""
+        if way is Way.FROM_CLIENT:
+            match self._client:
+                case ClientState.BODY if self._passing:
+                    return self._body_left
+                case ClientState.CHUNKS if self._passing and self._chunks is not None:
+                    return self._chunks.unread
+                case ClientState.TUNNEL:
+                    return UNBOUNDED
+            return 0
+        match self._server:
+            case ServerState.BODY:
+                return self._response_left
+            case ServerState.CHUNKS if self._response_chunks is not None:
+                return self._response_chunks.unread
+            case ServerState.UNTIL_CLOSE | ServerState.TUNNEL:
+                return UNBOUNDED
+        return 0
+
+    def passed(self, way: Way, count: int) -> None:
+        if way is Way.FROM_CLIENT:
+            if self._client is ClientState.BODY:
+                self._body_left -= count
+            elif self._client is ClientState.CHUNKS and self._chunks is not None:
+                self._chunks.passed(count)
+        elif self._server is ServerState.BODY:
+            self._response_left -= count
+        elif self._server is ServerState.CHUNKS and self._response_chunks is not None:
+            self._response_chunks.passed(count)
+
+    # -- ends --------------------------------------------------------------------------------------------------------
 
     def server_unreachable(self, reason: str, now: int) -> None:
         """There is no connection to the server: 503 for the first request that waits for it, then the end."""

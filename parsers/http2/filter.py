@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from parsers.errors import ParseError
-from parsers.filters import End
+from parsers.filters import End, ReadsAll
 from parsers.http2 import frames, refusal
 from parsers.http2.budget import Budget
 from parsers.http2.conversation import Conversation, Http2Judge, Http2Shared
@@ -15,7 +15,7 @@ GRACE_NS = 1_000_000_000
 """Between the announcement that we are about to go and the end of new streams (RFC 9113 §6.8)."""
 
 
-class Http2Filter:
+class Http2Filter(ReadsAll):
     """The filter of one connection (`parsers.filters.Filter`). The first bytes it is given are the preface."""
 
     __slots__ = (

@@ -76,6 +76,15 @@ class Answers:
         limits = self._limits
         return len(self.queue) >= limits.pending_requests or self.waiting_bytes >= limits.waiting_answer_bytes
 
+    @property
+    def unread(self) -> int:
+        """Bytes that are left of the answer that passes as it comes."""
+        return self._passing
+
+    def passed(self, count: int) -> None:
+        """Fewer than `unread` bytes have gone on without `server_data`."""
+        self._passing -= count
+
     def expect(self, pending: Pending) -> None:
         self.queue.append(pending)
         self.waiting_bytes += len(pending.answer)

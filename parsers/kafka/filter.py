@@ -14,7 +14,7 @@ from struct import Struct
 from typing import Protocol
 
 from parsers.errors import ParseError
-from parsers.filters import End
+from parsers.filters import End, Way
 from parsers.kafka.answers import Answers
 from parsers.kafka.header import SMALLEST, RequestHeader, read_header
 from parsers.kafka.judging import KafkaJudge
@@ -194,6 +194,21 @@ class KafkaFilter:
         self._release_partial()
         self._valve = None
         self._requests.tag = None
+
+    # -- what nobody reads -------------------------------------------------------------------------------------------
+
+    def unread(self, way: Way) -> int:
+        """Of an answer that passes, or of the records of a partition that are being produced."""
+        if way is Way.FROM_SERVER:
+            return self._answers.unread
+        return min(self._passing, self._streamed[1].unread) if self._streamed is not None else 0
+
+    def passed(self, way: Way, count: int) -> None:
+        if way is Way.FROM_SERVER:
+            self._answers.passed(count)
+        elif self._streamed is not None:
+            self._passing -= count
+            self._streamed[1].passed(count)
 
     # -- requests ----------------------------------------------------------------------------------------------------
 

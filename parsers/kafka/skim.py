@@ -223,6 +223,16 @@ class ProduceWalk:
         if not self._left and (self._skip or not self.is_done):
             raise ParseError("a request ends in the middle")
 
+    @property
+    def unread(self) -> int:
+        """Bytes that are left of the records that have begun."""
+        return self._skip
+
+    def passed(self, count: int) -> None:
+        """Fewer than `unread` bytes have gone on without `feed`."""
+        self._left -= count
+        self._skip -= count
+
     def _step(self) -> None:
         part, self._part = self._part, b""
         try:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from parsers.errors import ParseError
 from parsers.facts import ClientHello
-from parsers.filters import End
+from parsers.filters import UNBOUNDED, End, Way
 from parsers.tls.client_hello import HelloReader, TlsLimits
 
 
@@ -145,6 +145,14 @@ class TlsFilter:
     def server_unreachable(self, reason: str, now: int) -> None:
         """There is no connection to the server: the client learns it as it would have from the network."""
         self._abort(reason)
+
+    # -- what nobody reads -------------------------------------------------------------------------------------------
+
+    def unread(self, way: Way) -> int:
+        return UNBOUNDED if self._state is _State.TUNNEL else 0
+
+    def passed(self, way: Way, count: int) -> None:
+        """What passes in a tunnel is not counted."""
 
     # -- ends ------------------------------------------------------------------------------------------------------
 

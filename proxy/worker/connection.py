@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 from config.policy.resolved import Direction
 from parsers.dns.filter import DnsFilter
 from parsers.facts import ClientHello
-from parsers.filters import End, Filter
+from parsers.filters import End, Filter, Way
 from parsers.http.opening import Opening
 from parsers.http1.filter import Http1Filter
 from parsers.http2.filter import Http2Filter
@@ -28,6 +28,7 @@ from proxy.flows import wire
 from proxy.flows.model import Verdict
 from proxy.worker.floods import FLOODS
 from proxy.worker.judges import ConnectionJudge, ConnectionRefused, DnsJudge, HttpJudge, KafkaJudge, NameJudge, Note
+from proxy.worker.relay import RELAYED_FROM
 from proxy.worker.side import LINGER_NS, MAX_LINGER_NS, NO_HOLD, Hold, Side
 from proxy.worker.upstream import Upstream, UpstreamError, connect_upstream
 
@@ -60,6 +61,8 @@ class Downstream(Side):
         self._for_server_bytes = 0
         self._client_is_done = False
         self._is_full = False
+        self._bulk = worker.limits.buffer_high_water
+        """Who reads more at once than may wait to be written has much to pass, and has written it by then."""
 
     # -- asyncio.Protocol ------------------------------------------------------------------------------------------
 
@@ -162,6 +165,8 @@ class Downstream(Side):
                 self.hold(Hold.ANSWERS_UNREAD)
         if filter_.end is not None:
             self._end(filter_.end)
+        elif len(data) > self._bulk and self._upstream is not None:
+            self._relay(Way.FROM_CLIENT, self, self._upstream)
 
     def eof_received(self) -> bool:
         if self.lingering_since:
@@ -181,6 +186,7 @@ class Downstream(Side):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._stop_relays()
         if self not in self._worker.connections:
             return
         self._worker.connections.discard(self)
@@ -255,6 +261,8 @@ class Downstream(Side):
             self._send_answer()
         if filter_.end is not None:
             self._end(filter_.end)
+        elif len(data) > self._bulk and self._upstream is not None:
+            self._relay(Way.FROM_SERVER, self._upstream, self)
 
     def server_eof(self) -> None:
         if self.lingering_since:
@@ -270,6 +278,7 @@ class Downstream(Side):
 
     def server_lost(self, exc: Exception | None) -> None:
         self._upstream = None
+        self.stop_relay()
         if self._transport is None or self.lingering_since:
             return
         if exc is not None:
@@ -277,9 +286,45 @@ class Downstream(Side):
         else:
             self.server_eof()
 
+    # -- past the filter ---------------------------------------------------------------------------------------------
+
+    def _relay(self, way: Way, source: Side, sink: Side) -> None:
+        """The last byte is the filter's: it has to see where a body ends."""
+        count = self.filter.unread(way) - 1
+        if count >= RELAYED_FROM:
+            source.relay_to(sink, count, self._worker.pipes)
+
+    def relayed(self, count: int) -> None:
+        self.last_activity = monotonic_ns()
+        self.filter.passed(Way.FROM_CLIENT, count)
+
+    def server_relayed(self, count: int) -> None:
+        self.last_activity = monotonic_ns()
+        self.filter.passed(Way.FROM_SERVER, count)
+
+    def relay_ended(self, error: OSError | None) -> None:
+        if error is None:
+            self.stop_relay()
+        else:
+            self.abort()
+
+    def relay_from_server_ended(self, error: OSError | None) -> None:
+        if error is None and self._upstream is not None:
+            self._upstream.stop_relay()
+            self._send_answer()
+        else:
+            self.abort()
+
+    def _stop_relays(self) -> bool:
+        """True if bytes have been lost."""
+        has_lost = self.stop_relay()
+        return (self._upstream is not None and self._upstream.stop_relay()) or has_lost
+
     # -- ends ------------------------------------------------------------------------------------------------------
 
     def _send_answer(self) -> None:
+        if self._upstream is not None and self._upstream.relay is not None:
+            return  # not into the middle of what passes
         if self.filter.answer and self._transport is not None:
             self._transport.write(self.filter.answer)
             self.filter.answer = b""
@@ -287,7 +332,7 @@ class Downstream(Side):
     def _end(self, end: End) -> None:
         is_flood = self.filter.limit in FLOODS
         self._report_failure()
-        if end is End.ABORT:
+        if self._stop_relays() or end is End.ABORT:
             self.abort()
             return
         if self._upstream is not None:
@@ -324,6 +369,7 @@ class Downstream(Side):
 
     def abort(self) -> None:
         """Reset both sides at once."""
+        self._stop_relays()
         if self._upstream is not None:
             self._upstream.reset()
             self._upstream = None
@@ -385,6 +431,9 @@ class Downstream(Side):
     def check_time(self, now: int) -> None:
         """Called every second: end what takes too long."""
         limits = self._worker.limits
+        self.check_relay()
+        if self._upstream is not None:
+            self._upstream.check_relay()
         if self.lingering_since:
             is_over = now - self.last_activity > LINGER_NS or now - self.lingering_since > MAX_LINGER_NS
             if is_over and now - self.lingering_since > LINGER_NS and self._transport is not None:

@@ -42,6 +42,7 @@ from proxy.worker.floods import FloodingClients
 from proxy.worker.judges import ConnectionJudge, ConnectionRefused, JudgeTable
 from proxy.worker.openings import Opener, Openings
 from proxy.worker.options import WorkerOptions
+from proxy.worker.relay import DESCRIPTORS_OF_RELAY, Pipes
 from proxy.worker.reports import Reports
 from proxy.worker.side import LINGER_NS
 from proxy.worker.updates import WorkerChange, WorkerUpdate, apply_change
@@ -98,6 +99,7 @@ class Worker:
         self._openings = Openings(self._names_map, options.names, self.reports)
         self._openers: dict[int, Opener] = {}
         self.datagrams = DnsProxy(self, descriptors.receivers)
+        self.pipes = Pipes(options.limits.max_relays)
         self.connections: set[Downstream] = set()
         self.lingering: set[Upstream] = set()
         self.supervisor = Supervisor()
@@ -110,7 +112,9 @@ class Worker:
         self._last_id = 0
         self._longest_idle: list[Downstream] = []
         self._looked_for_idle_ns = 0
-        self._max_connections = min(options.limits.max_connections, descriptors_for_connections())
+        self._max_connections = min(
+            options.limits.max_connections, descriptors_for_connections(options.limits.max_relays)
+        )
 
     def next_id(self) -> int:
         """The number of one more connection, or of one more exchange of datagrams."""
@@ -230,11 +234,11 @@ def has_kafka_rules(snapshot: Snapshot) -> bool:
     return any(isinstance(item, KafkaRule) for rule in rules for item in rule.l7 or ())
 
 
-def descriptors_for_connections() -> int:
+def descriptors_for_connections(relays: int) -> int:
     """How many connections this process has descriptors for: two each, and some to spare. Raises the soft limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return int(hard * 0.45)
+    return max(1, int((hard - DESCRIPTORS_OF_RELAY * relays) * 0.45))
 
 
 class ControlChannel(asyncio.Protocol):

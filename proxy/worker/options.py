@@ -37,6 +37,7 @@ class WorkerLimits:
     dns_timeout_s: float
     dns_max_addresses: int
     buffer_high_water: int
+    max_relays: int
     flood_penalty_s: float
     header_timeout_s: float
     stream_idle_timeout_s: float

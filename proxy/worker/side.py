@@ -7,6 +7,8 @@ import socket
 import struct
 from enum import IntFlag
 
+from proxy.worker.relay import Pipes, Relay
+
 LINGER_NS = 1_000_000_000
 """A closed connection's incoming bytes are still read over until none have come for so long, so that our last answer
 is not lost to a reset."""
@@ -24,17 +26,19 @@ class Hold(IntFlag):
     NOT_CONNECTED = 2
     ANSWERS_UNREAD = 4
     FILTER = 8
+    RELAYED = 16
 
 
 NO_HOLD = Hold(0)
 
 
 class Side(asyncio.Protocol):
-    """A transport, until it is lost."""
+    """A transport, until it is lost. `relay`: what takes its bytes to the other side past the filter."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._holds = NO_HOLD
+        self.relay: Relay | None = None
 
     def hold(self, why: Hold) -> None:
         """Read nothing until all reasons are gone."""
@@ -48,9 +52,55 @@ class Side(asyncio.Protocol):
             if not self._holds and self._transport is not None:
                 self._transport.resume_reading()
 
+    # -- past the filter ---------------------------------------------------------------------------------------------
+
+    def relay_to(self, sink: Side, count: int, pipes: Pipes) -> None:
+        """Have the next `count` bytes pass within the kernel, if both sides are free for that."""
+        source_transport, sink_transport = self._transport, sink._transport
+        if self._holds or source_transport is None or sink_transport is None:
+            return
+        if sink_transport.get_write_buffer_size():
+            return
+        pipe = pipes.take()
+        if pipe is None:
+            return
+        try:
+            self.relay = Relay(self, pipes, pipe, _descriptor(source_transport), _descriptor(sink_transport), count)
+        except OSError:
+            pipes.give_back(pipe, is_empty=True)
+            return
+        self.hold(Hold.RELAYED)
+
+    def stop_relay(self) -> bool:
+        """Have its bytes come to the filter again. True if some of them have been lost."""
+        relay, self.relay = self.relay, None
+        if relay is None:
+            return False
+        relay.stop()
+        self.release(Hold.RELAYED)
+        return not relay.is_empty
+
+    def check_relay(self) -> None:
+        """Called every second: who has no more to say needs no pipe."""
+        if self.relay is not None and self.relay.is_quiet():
+            self.stop_relay()
+
+    def relayed(self, count: int) -> None:
+        raise NotImplementedError
+
+    def relay_ended(self, error: OSError | None) -> None:
+        raise NotImplementedError
+
+    # -- ends --------------------------------------------------------------------------------------------------------
+
     def reset(self) -> None:
         """End at once and visibly, so that nobody takes what was cut off for a whole message."""
         if self._transport is not None:
             sock = self._transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             self._transport.abort()
+
+
+def _descriptor(transport: asyncio.Transport) -> int:
+    descriptor: int = transport.get_extra_info("socket").fileno()
+    return descriptor

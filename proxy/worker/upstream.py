@@ -58,6 +58,7 @@ class Upstream(Side):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self.stop_relay()
         self.write = _discard
         if self._worker is not None:
             self._worker.lingering.discard(self)
@@ -69,6 +70,12 @@ class Upstream(Side):
 
     def resume_writing(self) -> None:
         self._downstream.release(Hold.OTHER_SIDE_FULL)
+
+    def relayed(self, count: int) -> None:
+        self._downstream.server_relayed(count)
+
+    def relay_ended(self, error: OSError | None) -> None:
+        self._downstream.relay_from_server_ended(error)
 
     def set_write_buffer_limit(self, high: int) -> None:
         if self._transport is not None:

@@ -1,0 +1,164 @@
+"""Bytes that no filter has to see pass from one socket to the other within the kernel, by way of a pipe.
+
+    source ──▶ pipe ──▶ sink
+
+Nothing is copied (splice(2)): of a large body or answer this costs about half of what reading and writing it does, and
+the other end reads what the sender has just written, not a copy that another processor has made. For as long as a relay
+runs, the transport of its source is on hold and that of its sink has nothing to write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from typing import Protocol
+
+PIPE_BYTES = 256 * 1024
+"""What a pipe holds, and so what waits in a relay whose sink is slow."""
+
+RELAYED_FROM = 128 * 1024
+"""Fewer bytes are not worth the work of setting a relay up."""
+
+DESCRIPTORS_OF_RELAY = 4
+"""Two of its pipe, two of its own for the sockets."""
+
+_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+
+Pipe = tuple[int, int]
+"""Where it is read, where it is written."""
+
+
+class Pipes:
+    """Of one worker: at most `limit` are in use at a time. Empty ones are kept for the next relay."""
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+        self._free: list[Pipe] = []
+
+    def take(self) -> Pipe | None:
+        """None: all are in use, or there are no descriptors left."""
+        if not self._left:
+            return None
+        try:
+            pipe = self._free.pop() if self._free else _pipe()
+        except OSError:
+            return None
+        self._left -= 1
+        return pipe
+
+    def give_back(self, pipe: Pipe, *, is_empty: bool) -> None:
+        self._left += 1
+        if is_empty:
+            self._free.append(pipe)
+        else:
+            _close(*pipe)
+
+    def close(self) -> None:
+        for pipe in self._free:
+            _close(*pipe)
+        self._free.clear()
+
+
+class Relayed(Protocol):
+    """Whose bytes they are."""
+
+    def relayed(self, count: int) -> None:
+        """The source has given `count` more bytes; 0: the sink has taken some that waited."""
+        ...
+
+    def relay_ended(self, error: OSError | None) -> None:
+        """All has passed, or the source has no more to give (its transport learns why), or a socket has failed."""
+        ...
+
+
+class Relay:
+    """`left` bytes from one socket to another. The descriptors are its own; `stop` closes them."""
+
+    def __init__(self, owner: Relayed, pipes: Pipes, pipe: Pipe, source: int, sink: int, left: int) -> None:
+        """Raises OSError if there are no more descriptors."""
+        self._owner = owner
+        self._pipes = pipes
+        self._out, self._in = self._pipe = pipe
+        self._left = left
+        self._waiting = 0
+        self._moved = True
+        self._loop = asyncio.get_running_loop()
+        self._source = os.dup(source)
+        try:
+            self._sink = os.dup(sink)
+        except OSError:
+            os.close(self._source)
+            raise
+        self._loop.add_reader(self._source, self._read)
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing waits for the sink."""
+        return not self._waiting
+
+    def is_quiet(self) -> bool:
+        """Has nothing happened since this was asked before, and does nothing wait?"""
+        is_quiet = not (self._moved or self._waiting)
+        self._moved = False
+        return is_quiet
+
+    def _read(self) -> None:
+        try:
+            count = os.splice(self._source, self._in, min(self._left, PIPE_BYTES), flags=_FLAGS)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._owner.relay_ended(error)
+            return
+        if not count:
+            self._owner.relay_ended(None)
+            return
+        self._moved = True
+        self._left -= count
+        self._waiting = count
+        self._owner.relayed(count)
+        if not self._write():
+            self._loop.remove_reader(self._source)
+            self._loop.add_writer(self._sink, self._written)
+
+    def _write(self) -> bool:
+        """Has the sink taken all? Also when the relay has ended."""
+        try:
+            while self._waiting:
+                self._waiting -= os.splice(self._out, self._sink, self._waiting, flags=_FLAGS)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._owner.relay_ended(error)
+            return True
+        if not self._left:
+            self._owner.relay_ended(None)
+        return True
+
+    def _written(self) -> None:
+        self._owner.relayed(0)
+        if self._write() and self._left and not self._waiting:
+            self._loop.remove_writer(self._sink)
+            self._loop.add_reader(self._source, self._read)
+
+    def stop(self) -> None:
+        self._loop.remove_reader(self._source)
+        self._loop.remove_writer(self._sink)
+        _close(self._source, self._sink)
+        self._pipes.give_back(self._pipe, is_empty=self.is_empty)
+
+
+def _pipe() -> Pipe:
+    pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    except OSError:
+        _close(*pipe)
+        raise
+    return pipe
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
