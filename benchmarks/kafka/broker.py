@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import uuid
-from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ from benchmarks.topology import SERVER, Topology
 PARTITIONS = 4
 _MEMORY = "/dev/shm"
 _CONTROLLER = 9099
+_CLUSTER = "cGVuc3RvY2stYmVuY2gtMQ"
 _HEAP = "1g"
 _PATIENCE_S = 60
 _SEGMENT, _RETAINED = 32 << 20, 128 << 20
@@ -28,8 +27,7 @@ def broker(place: Topology, modes: Sequence[Mode]) -> Iterator[int]:
     with tempfile.TemporaryDirectory(prefix="penstock-bench-kafka-", dir=_MEMORY) as folder:
         config = Path(folder) / "server.properties"
         config.write_text(_properties(place.server_address, modes, Path(folder) / "log"), encoding="ascii")
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        form = java.command("kafka.tools.StorageTool", ["format", "-t", cluster, "-c", str(config)])
+        form = java.command("kafka.tools.StorageTool", ["format", "-t", _CLUSTER, "-c", str(config)])
         place.run(SERVER, form, place.processors.proxy, _PATIENCE_S)
         start = java.command("kafka.Kafka", [str(config)], _HEAP)
         yield place.serve(SERVER, start, modes[-1].port, place.processors.load)

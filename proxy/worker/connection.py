@@ -290,17 +290,24 @@ class Downstream(Side):
 
     def _relay(self, way: Way, source: Side, sink: Side) -> None:
         """The last byte is the filter's: it has to see where a body ends."""
-        count = self.filter.unread(way) - 1
-        if count >= RELAYED_FROM:
-            source.relay_to(sink, count, self._worker.pipes)
+        worker, count = self._worker, self.filter.unread(way) - 1
+        if count < RELAYED_FROM:
+            return
+        if not worker.pipes.left:
+            worker.reports.limit("max_relays")
+        elif source.relay_to(sink, count, worker.pipes):
+            worker.reports.counters["relays"] += 1
 
     def relayed(self, count: int) -> None:
-        self.last_activity = monotonic_ns()
-        self.filter.passed(Way.FROM_CLIENT, count)
+        self._passed(Way.FROM_CLIENT, count)
 
     def server_relayed(self, count: int) -> None:
+        self._passed(Way.FROM_SERVER, count)
+
+    def _passed(self, way: Way, count: int) -> None:
         self.last_activity = monotonic_ns()
-        self.filter.passed(Way.FROM_SERVER, count)
+        self.filter.passed(way, count)
+        self._worker.reports.counters["relayed_bytes"] += count
 
     def relay_ended(self, error: OSError | None) -> None:
         if error is None:

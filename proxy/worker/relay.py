@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+from contextlib import ExitStack
 from typing import Protocol
 
 PIPE_BYTES = 256 * 1024
@@ -33,31 +34,22 @@ class Pipes:
     """Of one worker: at most `limit` are in use at a time. Empty ones are kept for the next relay."""
 
     def __init__(self, limit: int) -> None:
-        self._left = limit
+        self.left = limit
         self._free: list[Pipe] = []
 
-    def take(self) -> Pipe | None:
-        """None: all are in use, or there are no descriptors left."""
-        if not self._left:
-            return None
-        try:
-            pipe = self._free.pop() if self._free else _pipe()
-        except OSError:
-            return None
-        self._left -= 1
+    def take(self) -> Pipe:
+        """Raises OSError if there are no descriptors left."""
+        assert self.left
+        pipe = self._free.pop() if self._free else _pipe()
+        self.left -= 1
         return pipe
 
     def give_back(self, pipe: Pipe, *, is_empty: bool) -> None:
-        self._left += 1
+        self.left += 1
         if is_empty:
             self._free.append(pipe)
         else:
             _close(*pipe)
-
-    def close(self) -> None:
-        for pipe in self._free:
-            _close(*pipe)
-        self._free.clear()
 
 
 class Relayed(Protocol):
@@ -73,23 +65,23 @@ class Relayed(Protocol):
 
 
 class Relay:
-    """`left` bytes from one socket to another. The descriptors are its own; `stop` closes them."""
+    """`left` bytes from one socket to another. It has descriptors of its own, which `stop` closes."""
 
-    def __init__(self, owner: Relayed, pipes: Pipes, pipe: Pipe, source: int, sink: int, left: int) -> None:
-        """Raises OSError if there are no more descriptors."""
+    def __init__(self, owner: Relayed, pipes: Pipes, source: int, sink: int, left: int) -> None:
+        """Raises OSError if there are no descriptors left."""
         self._owner = owner
         self._pipes = pipes
-        self._out, self._in = self._pipe = pipe
         self._left = left
         self._waiting = 0
         self._moved = True
         self._loop = asyncio.get_running_loop()
-        self._source = os.dup(source)
-        try:
+        with ExitStack() as undo:
+            self._out, self._in = pipe = pipes.take()
+            undo.callback(pipes.give_back, pipe, is_empty=True)
+            self._source = os.dup(source)
+            undo.callback(os.close, self._source)
             self._sink = os.dup(sink)
-        except OSError:
-            os.close(self._source)
-            raise
+            undo.pop_all()
         self._loop.add_reader(self._source, self._read)
 
     @property
@@ -107,7 +99,7 @@ class Relay:
         try:
             count = os.splice(self._source, self._in, min(self._left, PIPE_BYTES), flags=_FLAGS)
         except BlockingIOError:
-            return
+            count = 0  # readable, yet not by splice: it stops at urgent data, which a transport reads over
         except OSError as error:
             self._owner.relay_ended(error)
             return
@@ -146,7 +138,7 @@ class Relay:
         self._loop.remove_reader(self._source)
         self._loop.remove_writer(self._sink)
         _close(self._source, self._sink)
-        self._pipes.give_back(self._pipe, is_empty=self.is_empty)
+        self._pipes.give_back((self._out, self._in), is_empty=self.is_empty)
 
 
 def _pipe() -> Pipe:

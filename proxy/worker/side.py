@@ -54,22 +54,17 @@ class Side(asyncio.Protocol):
 
     # -- past the filter ---------------------------------------------------------------------------------------------
 
-    def relay_to(self, sink: Side, count: int, pipes: Pipes) -> None:
-        """Have the next `count` bytes pass within the kernel, if both sides are free for that."""
-        source_transport, sink_transport = self._transport, sink._transport
-        if self._holds or source_transport is None or sink_transport is None:
-            return
-        if sink_transport.get_write_buffer_size():
-            return
-        pipe = pipes.take()
-        if pipe is None:
-            return
+    def relay_to(self, sink: Side, count: int, pipes: Pipes) -> bool:
+        """Have the next `count` bytes pass within the kernel. False: the two sides are not free for that now."""
+        ours, theirs = self._transport, sink._transport
+        if self._holds or ours is None or theirs is None or theirs.get_write_buffer_size():
+            return False
         try:
-            self.relay = Relay(self, pipes, pipe, _descriptor(source_transport), _descriptor(sink_transport), count)
+            self.relay = Relay(self, pipes, _descriptor(ours), _descriptor(theirs), count)
         except OSError:
-            pipes.give_back(pipe, is_empty=True)
-            return
+            return False
         self.hold(Hold.RELAYED)
+        return True
 
     def stop_relay(self) -> bool:
         """Have its bytes come to the filter again. True if some of them have been lost."""

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from parsers.facts import HttpRequest
-from parsers.filters import End
+from parsers.filters import End, Way
 from parsers.http.judging import Exchange, Ruling
 from parsers.http1.filter import Http1Filter
 from parsers.http1.judging import HeadMemo, Http1Shared, JudgedHead
 from parsers.http1.plain import PlainKey
+from tests.parsers.past import pieces
 
 Permit = Callable[[HttpRequest], bool]
 
@@ -76,6 +77,21 @@ class Connection:
             self.outcome.to_client += self.filter.server_data(data, 0)
             self._take_answer()
 
+    def client_past(self, data: bytes) -> None:
+        """As `client`, but what needs not be seen goes by."""
+        for piece, has_gone_by in pieces(self.filter, Way.FROM_CLIENT, data):
+            if has_gone_by:
+                self.outcome.to_server += piece
+            else:
+                self.client(piece)
+
+    def server_past(self, data: bytes) -> None:
+        for piece, has_gone_by in pieces(self.filter, Way.FROM_SERVER, data):
+            if has_gone_by:
+                self.outcome.to_client += piece
+            else:
+                self.server(piece)
+
     def client_eof(self) -> None:
         if self.filter.end is None:
             self.filter.client_eof()
@@ -99,11 +115,11 @@ class Connection:
         self.filter.answer = b""
 
 
-def client_only(pieces: Iterable[bytes], permit: Permit = permit_all) -> Outcome:
-    """What the server sees of a client that sends `pieces` and then no more. `requests` are all of them, in order."""
+def client_only(parts: Iterable[bytes], permit: Permit = permit_all) -> Outcome:
+    """What the server sees of a client that sends `parts` and then no more. `requests` are all of them, in order."""
     connection = Connection(permit, memo=False)
-    for piece in pieces:
-        connection.client(piece)
+    for part in parts:
+        connection.client(part)
     connection.client_eof()
     return connection.done()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from parsers.facts import HttpRequest
-from parsers.filters import End
+from parsers.filters import UNBOUNDED, End, Way
 from tests.parsers.http1.driving import Connection, bytewise, client_only
 
 GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -123,6 +123,40 @@ def test_connect_is_judged_by_its_authority_and_then_a_tunnel(pieces: list[bytes
     assert outcome.to_server == CONNECT + b"\x16\x03"
     assert outcome.to_client == ESTABLISHED + b"\x00\x01"
     assert outcome.end is None
+
+
+def test_everything_goes_by_in_a_tunnel() -> None:
+    connection = Connection(permits)
+    connection.client(CONNECT)
+    assert connection.filter.unread(Way.FROM_SERVER) == connection.filter.unread(Way.FROM_CLIENT) == 0
+    connection.server(ESTABLISHED)
+    assert connection.filter.unread(Way.FROM_SERVER) == connection.filter.unread(Way.FROM_CLIENT) == UNBOUNDED
+    connection.client_past(b"a" * 100)
+    connection.server_past(b"b" * 100)
+    connection.client(b"c")
+    connection.server(b"d")
+    outcome = connection.done()
+    assert outcome.to_server == CONNECT + b"a" * 100 + b"c"
+    assert outcome.to_client == ESTABLISHED + b"b" * 100 + b"d"
+
+
+def test_everything_goes_by_until_the_server_closes() -> None:
+    connection = Connection(permits)
+    connection.client(GET)
+    head = b"HTTP/1.1 200 OK\r\n\r\n"
+    connection.server(head)
+    assert connection.filter.unread(Way.FROM_SERVER) == UNBOUNDED
+    assert connection.filter.unread(Way.FROM_CLIENT) == 0
+    connection.server_past(b"b" * 100)
+    connection.server_eof()
+    outcome = connection.done()
+    assert (outcome.to_client, outcome.end) == (head + b"b" * 100, End.CLOSE)
+
+
+def test_nothing_goes_by_of_a_refused_body() -> None:
+    connection = Connection(permits)
+    connection.client(b"POST /admin HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nx")
+    assert connection.filter.unread(Way.FROM_CLIENT) == 0
 
 
 def test_the_authority_that_was_judged_is_the_one_that_goes_on() -> None:

@@ -179,6 +179,34 @@ def test_how_a_conversation_arrives_changes_nothing(talk: Talk) -> None:
     _same(whole, _in_turn(talk, 1))
 
 
+def _past(talk: Talk) -> Outcome:
+    """In turn, and what the filter needs not see goes by it."""
+    connection = Connection(permits)
+    for number, (request, answer) in enumerate(zip(talk.requests, _answers(talk), strict=True)):
+        connection.client_past(request)
+        if talk.client_closes and number == len(talk.requests) - 1:
+            connection.client_eof()
+        connection.server_past(answer)
+    return connection.done()
+
+
+@SETTINGS
+@given(TALKS)
+def test_what_goes_by_changes_nothing(talk: Talk) -> None:
+    _same(_in_turn(talk, 1), _past(talk))
+
+
+@SETTINGS
+@given(streams.mutated(st.lists(streams.odd_request(), min_size=1, max_size=2).map(b"".join)))
+def test_nothing_goes_by_that_decides_on_odd_bytes(data: bytes) -> None:
+    connection = Connection(memo=False)
+    connection.client_past(data)
+    connection.client_eof()
+    past, seen = connection.done(), client_only(bytewise(data))
+    assert (past.requests, past.end, past.failure) == (seen.requests, seen.end, seen.failure)
+    assert (past.to_server, past.to_client) == (seen.to_server, seen.to_client)
+
+
 @SETTINGS
 @given(TALKS)
 def test_pipelining_changes_nothing(talk: Talk) -> None:

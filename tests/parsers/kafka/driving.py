@@ -9,6 +9,7 @@ from config.policy.kafka import KafkaMatcher
 from config.policy.kafka_apis import CONSUME, PRODUCE
 from config.policy.resolved import KafkaRule
 from parsers.facts import KafkaRequest
+from parsers.filters import Way
 from parsers.kafka.codecs import (
     build,
     decode_response,
@@ -21,6 +22,7 @@ from parsers.kafka.filter import KafkaFilter
 from parsers.kafka.judging import KafkaExchange, KafkaRuling
 from parsers.kafka.requests import KafkaShared
 from parsers.limits import KafkaLimits
+from tests.parsers.past import pieces
 
 SERVER = ("10.0.0.1", 9092)
 MS = 1_000_000
@@ -82,6 +84,21 @@ class Wire:
         self.wakes.append(when)
 
     # -- both ends
+
+    def client_past(self, data: bytes) -> None:
+        """As `client`, but what needs not be seen goes by."""
+        for piece, has_gone_by in pieces(self.filter, Way.FROM_CLIENT, data):
+            if has_gone_by:
+                self.to_server += piece
+            else:
+                self.client(piece)
+
+    def server_past(self, data: bytes) -> None:
+        for piece, has_gone_by in pieces(self.filter, Way.FROM_SERVER, data):
+            if has_gone_by:
+                self.to_client += piece
+            else:
+                self.server(piece)
 
     def client(self, *frames: bytes, step: int = 0) -> None:
         data = b"".join(frames)

@@ -179,12 +179,15 @@ def pieces(data: bytes, rng: random.Random) -> Iterator[bytes]:
 
 
 class Conversation:
-    """One connection. `is_honest`: the server answers what it is asked."""
+    """One connection. `is_honest`: the server answers what it is asked. At times, what needs not be seen goes by."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.is_honest = rng.random() < 0.75
         self.wire = Wire(*rng.choice(RULES), limits=TIGHT if rng.random() < 0.2 else None, cap=rng.random() < 0.1)
+        goes_by = rng.random() < 0.3
+        self.say = self.wire.client_past if goes_by else self.wire.client
+        self.reply = self.wire.server_past if goes_by else self.wire.server
         self.sent = b""
         self.seen: list[Understood] = []
         self._read = 0
@@ -200,7 +203,7 @@ class Conversation:
             frames.append(mutated(made, rng) if rng.random() < (0.6 if self.is_honest else 0.1) else made)
         self.sent = b"".join(frames)
         for piece in pieces(self.sent, rng):
-            wire.client(piece)
+            self.say(piece)
             if rng.random() < 0.7:
                 self.serve()
             if wire.filter.end is not None:
@@ -227,10 +230,10 @@ class Conversation:
             self.answer(answer_of(request, self.rng))
 
     def answer(self, raw: bytes) -> None:
-        rng, wire = self.rng, self.wire
+        rng = self.rng
         if self.is_honest:
             for piece in pieces(raw, rng):
-                wire.server(piece)
+                self.reply(piece)
             return
         kind = rng.random()
         if kind < 0.5:
@@ -244,7 +247,7 @@ class Conversation:
         elif kind < 0.8:
             raw = rng.randbytes(rng.randrange(40)) + raw
         for piece in pieces(raw, rng):
-            wire.server(piece)
+            self.reply(piece)
 
     # -- what must hold
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from config.policy.resolved import KafkaRule
-from parsers.filters import End
+from parsers.filters import End, Way
 from parsers.kafka.requests import TELEMETRY
 from parsers.kafka.topics import SHARE_STATE
 from parsers.limits import KafkaLimits
@@ -204,6 +204,35 @@ def test_several_topics_that_are_too_much_to_be_held_are_refused() -> None:
     assert (wire.sent(), error_of(answer)) == ([], 10)
     wire.client(heartbeat(2))
     assert wire.filter.end is None
+
+
+def test_records_and_answers_go_by_but_for_their_last_byte() -> None:
+    wire = Wire(produce("orders"), consume("orders"), limits=KafkaLimits(streamed_bytes=50_000))
+    asked = produced("orders", records=b"r" * 100_000) + heartbeat(2) + produced("secret", number=3)
+    wire.client(asked[:60_000])
+    left = wire.filter.unread(Way.FROM_CLIENT)
+    assert 30_000 < left < 100_000 - 50_000
+    wire.client_past(asked[60_000:])
+    assert b"".join(wire.sent()) == asked[: -len(produced("secret", number=3))]
+    assert wire.filter.unread(Way.FROM_CLIENT) == 0
+    answers = response(0, 9, 1, responses=[]) + heartbeat_answer(2)
+    wire.server(answers[:20])
+    wire.server_past(answers[20:])
+    assert [number_of(frame) for frame in wire.got()] == [1, 2, 3]
+    assert (wire.filter.unread(Way.FROM_SERVER), wire.filter.is_idle) == (0, True)
+
+
+def test_nothing_goes_by_of_records_that_are_refused() -> None:
+    wire = Wire(produce("orders"), limits=KafkaLimits(streamed_bytes=50_000))
+    wire.client(produced("secret", records=b"r" * 100_000)[:60_000])
+    assert wire.filter.unread(Way.FROM_CLIENT) == 0
+
+
+def test_nothing_goes_by_of_an_answer_that_is_filtered() -> None:
+    wire = Wire(consume("orders"))
+    wire.client(metadata("orders"))
+    wire.server(metadata_answer(1, ("orders", ORDERS, 0))[:20])
+    assert wire.filter.unread(Way.FROM_SERVER) == 0
 
 
 def test_many_frames_in_random_pieces() -> None:

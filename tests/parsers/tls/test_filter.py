@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from parsers.facts import ClientHello
-from parsers.filters import End, Filter
+from parsers.filters import UNBOUNDED, End, Filter, Way
 from parsers.tls.client_hello import TlsLimits
 from parsers.tls.filter import NameRuling, TlsFilter
 from tests.parsers.tls.hellos import hello, host, in_records, large_hello, named, real_hello, record
@@ -70,6 +70,20 @@ def test_permitted_connection_passes_both_ways_unread(step: int) -> None:
     assert (wire.to_server, wire.to_client) == (HELLO + b"any reply", b"any answerand on")
     assert wire.judge.seen == ["a.test"]
     assert wire.said == (None, "", "")
+
+
+def test_everything_goes_by_in_a_tunnel_and_nothing_before() -> None:
+    wire = Wire().client(HELLO[:-1])
+    assert {wire.filter.unread(way) for way in Way} == {0}
+    wire.client(HELLO[-1:])
+    assert {wire.filter.unread(way) for way in Way} == {UNBOUNDED}
+    for way in Way:
+        wire.filter.passed(way, 1 << 30)
+    wire.filter.server_eof()
+    wire.filter.client_eof()
+    assert wire.said == (None, "", "")
+    denied = Wire().client(DENIED)
+    assert {denied.filter.unread(way) for way in Way} == {0}
 
 
 @STEPS
