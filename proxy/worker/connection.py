@@ -26,6 +26,7 @@ from parsers.tls.filter import NameRuling, TlsFilter
 from proxy.datapath import ConnectionFacts
 from proxy.flows import wire
 from proxy.flows.model import Verdict
+from proxy.worker.congestion import unpace
 from proxy.worker.floods import FLOODS
 from proxy.worker.judges import ConnectionJudge, ConnectionRefused, DnsJudge, HttpJudge, KafkaJudge, NameJudge, Note
 from proxy.worker.relay import RELAYED_FROM
@@ -76,6 +77,8 @@ class Downstream(Side):
             self.reset()
             return
         self.facts: ConnectionFacts = facts
+        if self._worker.is_default_paced and facts.source_endpoint:
+            unpace(transport.get_extra_info("socket"))
         judge = self._worker.judge(facts, self.server)
         if isinstance(judge, ConnectionRefused):
             self._worker.reports.failure(
@@ -226,6 +229,8 @@ class Downstream(Side):
         if self._transport is None:
             sock.close()
             return
+        if self._worker.is_default_paced and self.facts.destination_endpoint:
+            unpace(sock)
         loop = asyncio.get_running_loop()
         upstream = Upstream(self)
         await loop.create_connection(lambda: upstream, sock=sock)

@@ -35,6 +35,7 @@ from proxy.datapath import ConnectionFacts, ConnectionTable, NamesMap, Redirecte
 from proxy.flows import wire
 from proxy.flows.model import Verdict
 from proxy.supervise import Supervisor
+from proxy.worker.congestion import is_default_paced
 from proxy.worker.connection import Downstream
 from proxy.worker.control import Deframer, Kind, frame
 from proxy.worker.dns_proxy import DnsProxy
@@ -100,6 +101,7 @@ class Worker:
         self._openers: dict[int, Opener] = {}
         self.datagrams = DnsProxy(self, descriptors.receivers)
         self.pipes = Pipes(options.limits.max_relays)
+        self.is_default_paced = is_default_paced()
         self.connections: set[Downstream] = set()
         self.lingering: set[Upstream] = set()
         self.supervisor = Supervisor()

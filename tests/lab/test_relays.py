@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -314,13 +315,17 @@ def test_a_name_that_is_withdrawn_ends_its_relay(node: Node) -> None:
         with both_ends(node, HELLO, 443) as (client, server):
             with sending(server, BODY):
                 assert received(client, len(BODY)) == BODY
-            file.write_text(before.replace("a.test", "b.test"), encoding="utf-8")
+            put_in_force(node, file, before.replace("a.test", "b.test"))
             assert is_reset(client)
             assert refuses_more(server)
     finally:
-        revision = node.revision()
-        file.write_text(before, encoding="utf-8")
-        node.eventually(lambda: node.revision() > revision)
+        put_in_force(node, file, before)
+
+
+def put_in_force(node: Node, file: Path, text: str) -> None:
+    revision = node.revision()
+    file.write_text(text, encoding="utf-8")
+    node.eventually(lambda: node.revision() > revision)
 
 
 def test_no_more_of_them_than_there_may_be(node: Node) -> None:
