@@ -52,6 +52,10 @@ def busy_seconds(cpu: int) -> float:
     raise BenchmarkError(f"/proc/stat does not know processor {cpu}")
 
 
+CONGESTION = os.environ.get("BENCH_CONGESTION", "cubic")
+"""Linux's own default, whatever this machine's is, at every end of every connection: pacing (bbr) is another load."""
+
+
 def describe() -> list[str]:
     """Lines on cores, memory, kernel and Python."""
     model = "unknown processor"
@@ -63,7 +67,7 @@ def describe() -> list[str]:
     load = os.getloadavg()[0]
     return [
         f"{len(os.sched_getaffinity(0))} processors ({model}), {memory:.1f} GiB, Linux {platform.release()}, "
-        f"Python {platform.python_version()}",
+        f"Python {platform.python_version()}, TCP congestion control {CONGESTION}",
         f"load average before the run {load:.2f}"
         + (" (others work on this machine: expect noise)" if load > 0.5 else ""),
     ]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.failure import BenchmarkError
-from benchmarks.machine import Processors
+from benchmarks.machine import CONGESTION, Processors
 from benchmarks.report import OUT
 from benchmarks.rules import PORT
 from proxy.lab import Lab
@@ -38,6 +38,7 @@ _LISTEN_DEADLINE_S = 20.0
 _SAID = 2000
 _PORTS = "cd /proc/sys/net/ipv4 && echo 10000 65535 > ip_local_port_range && echo 1 > tcp_tw_reuse"
 """Who makes connections by the thousand each second needs their ports again soon."""
+_CONGESTION = f"echo {CONGESTION} > /proc/sys/net/ipv4/tcp_congestion_control"
 
 Origin = Callable[[Path], Sequence[str]]
 """How to start the server: the command, given a folder for its files. It listens on `PORT` of every address."""
@@ -133,6 +134,8 @@ def topology(
         Lab.up(LAB_PREFIX + name, manifests, policies=policies, settings=settings) as lab,
     ):
         place = Topology(lab, processors, origin, Path(folder), log)
+        for where in (CLIENT, ATTACKER, SERVER, NODE):
+            place.run(where, ["sh", "-c", _CONGESTION], processors.load, _LISTEN_DEADLINE_S)
         for where in (CLIENT, ATTACKER, NODE):
             place.run(where, ["sh", "-c", _PORTS], processors.load, _LISTEN_DEADLINE_S)
         place.serve(SERVER, origin(place.folder), PORT, processors.load)
