@@ -328,9 +328,9 @@ class Downstream(Side):
             self.abort()
 
     def _stop_relays(self) -> bool:
-        """True if bytes have been lost."""
-        has_lost = self.stop_relay()
-        return (self._upstream is not None and self._upstream.stop_relay()) or has_lost
+        """True if bytes for the client have been lost. Those for the server are of no use to it any more."""
+        self.stop_relay()
+        return self._upstream is not None and self._upstream.stop_relay()
 
     # -- ends ------------------------------------------------------------------------------------------------------
 
@@ -347,6 +347,7 @@ class Downstream(Side):
         if self._stop_relays() or end is End.ABORT:
             self.abort()
             return
+        self._send_answer()
         if self._upstream is not None:
             if self.filter.awaits_server_close:
                 self._upstream.linger(self._worker)

@@ -192,6 +192,24 @@ def test_a_large_request_and_what_follows_it(node: Node) -> None:
 
 
 @pytest.mark.usefixtures("relayed")
+def test_an_early_answer_to_a_request_that_is_not_read_on(node: Node) -> None:
+    """What waits for the server does not cost the client its answer."""
+    head = POST + b"Content-Length: %d\r\n\r\n" % (1 << 30)
+    with both_ends(node, head) as (client, server):
+        with sending(client, BODY):
+            assert received(server, len(BODY)) == BODY
+        client.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            client.sendall(bytes(1 << 27))
+        answer = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno"
+        server.sendall(answer)
+        server.shutdown(socket.SHUT_WR)
+        client.settimeout(10)
+        assert received(client, len(answer)) == answer
+        assert client.recv(1) == b""
+
+
+@pytest.mark.usefixtures("relayed")
 def test_large_chunks_both_ways(node: Node) -> None:
     chunked = b"".join(b"%x\r\n" % len(part) + part + b"\r\n" for part in (BODY[: 9 * MIB], b"x", BODY[9 * MIB :]))
     chunked += b"0\r\n\r\n"
