@@ -109,7 +109,7 @@ class KafkaLimits:
     buffered_bytes: int = 16 << 20
     """What of a request, or of an answer that is filtered, is held until it is complete."""
 
-    streamed_bytes: int = 80 << 10
+    streamed_bytes: int = 256 << 10
     """A larger Produce request of one topic goes on as it arrives; a smaller one in one piece, which servers like."""
 
     small_request_bytes: int = 1 << 20
