@@ -300,32 +300,21 @@ class Downstream(Side):
             return
         if not worker.pipes.left:
             worker.reports.limit("max_relays")
-        elif source.relay_to(sink, count, worker.pipes):
+        elif source.relay_to(sink, self, way, count, worker.pipes):
             worker.reports.counters["relays"] += 1
 
-    def relayed(self, count: int) -> None:
-        self._passed(Way.FROM_CLIENT, count)
-
-    def server_relayed(self, count: int) -> None:
-        self._passed(Way.FROM_SERVER, count)
-
-    def _passed(self, way: Way, count: int) -> None:
+    def relayed(self, way: Way, count: int) -> None:
         self.last_activity = monotonic_ns()
         self.filter.passed(way, count)
         self._worker.reports.counters["relayed_bytes"] += count
 
-    def relay_ended(self, error: OSError | None) -> None:
-        if error is None:
-            self.stop_relay()
-        else:
+    def relay_ended(self, way: Way, error: OSError | None) -> None:
+        source = self if way is Way.FROM_CLIENT else self._upstream
+        if error is not None or source is None:
             self.abort()
-
-    def relay_from_server_ended(self, error: OSError | None) -> None:
-        if error is None and self._upstream is not None:
-            self._upstream.stop_relay()
-            self._send_answer()
-        else:
-            self.abort()
+            return
+        source.stop_relay()
+        self._send_answer()
 
     def _stop_relays(self) -> bool:
         """True if bytes for the client have been lost. Those for the server are of no use to it any more."""

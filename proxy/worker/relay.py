@@ -15,6 +15,8 @@ import os
 from contextlib import ExitStack
 from typing import Protocol
 
+from parsers.filters import Way
+
 PIPE_BYTES = 256 * 1024
 """What a pipe holds, and so what waits in a relay whose sink is slow."""
 
@@ -55,11 +57,11 @@ class Pipes:
 class Relayed(Protocol):
     """Whose bytes they are."""
 
-    def relayed(self, count: int) -> None:
+    def relayed(self, way: Way, count: int) -> None:
         """The source has given `count` more bytes; 0: the sink has taken some that waited."""
         ...
 
-    def relay_ended(self, error: OSError | None) -> None:
+    def relay_ended(self, way: Way, error: OSError | None) -> None:
         """All has passed, or the source has no more to give (its transport learns why), or a socket has failed."""
         ...
 
@@ -67,9 +69,10 @@ class Relayed(Protocol):
 class Relay:
     """`left` bytes from one socket to another. It has descriptors of its own, which `stop` closes."""
 
-    def __init__(self, owner: Relayed, pipes: Pipes, source: int, sink: int, left: int) -> None:
+    def __init__(self, owner: Relayed, way: Way, pipes: Pipes, source: int, sink: int, left: int) -> None:
         """Raises OSError if there are no descriptors left."""
         self._owner = owner
+        self._way = way
         self._pipes = pipes
         self._left = left
         self._waiting = 0
@@ -101,15 +104,15 @@ class Relay:
         except BlockingIOError:
             count = 0  # readable, yet not by splice: it stops at urgent data, which a transport reads over
         except OSError as error:
-            self._owner.relay_ended(error)
+            self._owner.relay_ended(self._way, error)
             return
         if not count:
-            self._owner.relay_ended(None)
+            self._owner.relay_ended(self._way, None)
             return
         self._moved = True
         self._left -= count
         self._waiting = count
-        self._owner.relayed(count)
+        self._owner.relayed(self._way, count)
         if not self._write():
             self._loop.remove_reader(self._source)
             self._loop.add_writer(self._sink, self._written)
@@ -122,14 +125,14 @@ class Relay:
         except BlockingIOError:
             return False
         except OSError as error:
-            self._owner.relay_ended(error)
+            self._owner.relay_ended(self._way, error)
             return True
         if not self._left:
-            self._owner.relay_ended(None)
+            self._owner.relay_ended(self._way, None)
         return True
 
     def _written(self) -> None:
-        self._owner.relayed(0)
+        self._owner.relayed(self._way, 0)
         if self._write() and self._left and not self._waiting:
             self._loop.remove_writer(self._sink)
             self._loop.add_reader(self._source, self._read)

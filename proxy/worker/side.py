@@ -7,7 +7,8 @@ import socket
 import struct
 from enum import IntFlag
 
-from proxy.worker.relay import Pipes, Relay
+from parsers.filters import Way
+from proxy.worker.relay import Pipes, Relay, Relayed
 
 LINGER_NS = 1_000_000_000
 """A closed connection's incoming bytes are still read over until none have come for so long, so that our last answer
@@ -54,13 +55,13 @@ class Side(asyncio.Protocol):
 
     # -- past the filter ---------------------------------------------------------------------------------------------
 
-    def relay_to(self, sink: Side, count: int, pipes: Pipes) -> bool:
+    def relay_to(self, sink: Side, owner: Relayed, way: Way, count: int, pipes: Pipes) -> bool:
         """Have the next `count` bytes pass within the kernel. False: the two sides are not free for that now."""
         ours, theirs = self._transport, sink._transport
         if self._holds or ours is None or theirs is None or theirs.get_write_buffer_size():
             return False
         try:
-            self.relay = Relay(self, pipes, _descriptor(ours), _descriptor(theirs), count)
+            self.relay = Relay(owner, way, pipes, _descriptor(ours), _descriptor(theirs), count)
         except OSError:
             return False
         self.hold(Hold.RELAYED)
@@ -79,12 +80,6 @@ class Side(asyncio.Protocol):
         """Called every second: who has no more to say needs no pipe."""
         if self.relay is not None and self.relay.is_quiet():
             self.stop_relay()
-
-    def relayed(self, count: int) -> None:
-        raise NotImplementedError
-
-    def relay_ended(self, error: OSError | None) -> None:
-        raise NotImplementedError
 
     # -- ends --------------------------------------------------------------------------------------------------------
 

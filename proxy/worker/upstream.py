@@ -71,12 +71,6 @@ class Upstream(Side):
     def resume_writing(self) -> None:
         self._downstream.release(Hold.OTHER_SIDE_FULL)
 
-    def relayed(self, count: int) -> None:
-        self._downstream.server_relayed(count)
-
-    def relay_ended(self, error: OSError | None) -> None:
-        self._downstream.relay_from_server_ended(error)
-
     def set_write_buffer_limit(self, high: int) -> None:
         if self._transport is not None:
             self._transport.set_write_buffer_limits(high=high)

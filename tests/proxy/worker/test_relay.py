@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import uvloop
 
+from parsers.filters import Way
 from proxy.worker.relay import DESCRIPTORS_OF_RELAY, PIPE_BYTES, Pipes, Relay
 
 PATIENCE_S = 20
@@ -36,12 +37,12 @@ class Line:
         self.sink, self.receiver = connected()
         self.passed = 0
         self.ended: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
-        self.relay = Relay(self, self.pipes, self.source.fileno(), self.sink.fileno(), count)
+        self.relay = Relay(self, Way.FROM_CLIENT, self.pipes, self.source.fileno(), self.sink.fileno(), count)
 
-    def relayed(self, count: int) -> None:
+    def relayed(self, way: Way, count: int) -> None:
         self.passed += count
 
-    def relay_ended(self, error: OSError | None) -> None:
+    def relay_ended(self, way: Way, error: OSError | None) -> None:
         self.relay.stop()
         self.ended.set_result(error)
 
@@ -239,7 +240,7 @@ def test_no_descriptors_left(monkeypatch: pytest.MonkeyPatch, refused: int) -> N
         monkeypatch.setattr(os, "dup", scarce(os.dup))
         monkeypatch.setattr(os, "pipe2", scarce(os.pipe2))
         with pytest.raises(OSError, match="Too many"):
-            Relay(Line.__new__(Line), pipes, source.fileno(), sink.fileno(), 1000)
+            Relay(Line.__new__(Line), Way.FROM_CLIENT, pipes, source.fileno(), sink.fileno(), 1000)
         assert pipes.left == 1
         assert len(os.listdir("/proc/self/fd")) == before + (2 if refused > 1 else 0)
         for one in (source, sender, sink, receiver):
